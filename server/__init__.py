@@ -1,0 +1,1 @@
+"""BacMR: a tutor's backend over gRPC, with cited answers and exact billing."""

@@ -1,0 +1,1 @@
+"""Operators' work: people, sources, indexes, exports, traces."""

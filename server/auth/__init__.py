@@ -1,0 +1,1 @@
+"""Identity: accounts, sessions, keys and token issuers."""

@@ -1,0 +1,1 @@
+"""Files behind one port; a folder is the embedded default."""

@@ -1,0 +1,204 @@
+"""Every setting, read once; nothing else reads the environment.
+
+Each setting is `BACMR_<NAME>`; secrets may also come from files named `bacmr_<name>` in `BACMR_SECRETS_DIR`.
+"""
+
+import os
+import pwd
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+class ProviderSettings(BaseModel):
+    """One OpenAI-compatible endpoint of the fallback chain."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,32}$")]
+    base_url: str = "https://api.openai.com/v1"
+    model: str
+    small_model: str = ""
+    api_key: SecretStr = SecretStr("")
+    token_param: Literal["max_tokens", "max_completion_tokens"] = "max_completion_tokens"
+    supports_schema: bool = True
+    timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 60.0
+
+
+class IssuerSettings(BaseModel):
+    """An external token issuer whose tokens are accepted (Supabase-style)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    issuer: str
+    audience: str = "authenticated"
+    jwks_url: str = ""
+    hs256_secret: SecretStr = SecretStr("")
+
+    @model_validator(mode="after")
+    def _one_way_to_verify(self) -> Self:
+        if bool(self.jwks_url) == bool(self.hs256_secret.get_secret_value()):
+            raise ValueError("give either jwks_url or hs256_secret")
+        return self
+
+
+def default_data_dir() -> Path:
+    """Return the per-user data folder; for root a system one, because servers it starts run as another user."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/bacmr")
+    home = Path(pwd.getpwuid(os.geteuid()).pw_dir)
+    return Path(os.environ.get("XDG_DATA_HOME") or home / ".local" / "share") / "bacmr"
+
+
+class Settings(BaseSettings):
+    """All settings with defaults that work without any of them."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="BACMR_",
+        secrets_dir=os.environ.get("BACMR_SECRETS_DIR") or None,
+        frozen=True,
+        extra="ignore",
+        hide_input_in_errors=True,
+        env_ignore_empty=True,
+    )
+
+    # Where things are
+    data_dir: Path = Field(default_factory=default_data_dir)
+    grpc_listen: str = "127.0.0.1:50051"
+    http_listen: str = "127.0.0.1:8080"
+    http_public_url: str = ""
+    """Address that clients reach the HTTP port under (for upload tickets); unset: made from http_listen."""
+    web_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Origins that browsers may call the HTTP port from, comma separated; the port's own pages always may."""
+
+    # TLS (files); plaintext is only allowed on loopback unless told
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+    tls_client_ca_file: Path | None = None
+    """Set to require client certificates (mTLS)."""
+    allow_plaintext: bool = False
+
+    # Stores
+    database_url: SecretStr = SecretStr("")
+    """postgresql://… of a login that may act as bacmr_app; unset: embedded PostgreSQL."""
+    database_owner_url: SecretStr = SecretStr("")
+    """Login for migrations; unset: database_url."""
+    database_pool_size: Positive = 16
+    milvus_uri: str = ""
+    milvus_token: SecretStr = SecretStr("")
+    redis_url: SecretStr = SecretStr("")
+    blob_url: str = ""
+
+    # Models
+    model_providers: tuple[ProviderSettings, ...] = ()
+    openai_api_key: SecretStr = Field(default=SecretStr(""), validation_alias="OPENAI_API_KEY")
+    embedding_model: str = ""
+    """OpenAI-compatible embedding model; unset: the local embedder."""
+    embedding_base_url: str = "https://api.openai.com/v1"
+    embedding_api_key: SecretStr = SecretStr("")
+    embedding_dimensions: Annotated[int, Field(ge=64, le=4096)] = 1536
+    breaker_failures: Positive = 3
+    breaker_open_seconds: Annotated[float, Field(gt=0)] = 30.0
+
+    # Identity
+    jwt_issuer: str = "bacmr"
+    jwt_audience: str = "bacmr"
+    jwt_access_ttl_seconds: Positive = 900
+    jwt_refresh_ttl_seconds: Positive = 90 * 86_400
+    jwt_keys_dir: Path | None = None
+    """Folder with our signing keys (PEM, newest name signs); unset: made on first start under data_dir."""
+    jwt_external_issuers: tuple[IssuerSettings, ...] = ()
+    bootstrap_admin_email: str = ""
+    bootstrap_admin_password: SecretStr = SecretStr("")
+
+    # Money
+    welcome_tokens: Annotated[int, Field(ge=0)] = 20_000
+    reservation_ttl_seconds: Positive = 300
+
+    # Limits
+    limits_paid_per_minute_free: Positive = 10
+    limits_paid_per_minute_standard: Positive = 30
+    limits_paid_per_minute_premium: Positive = 60
+    limits_calls_per_minute: Positive = 600
+    """All other calls, per user or address."""
+    limits_sign_in_per_15_minutes: Positive = 5
+    limits_open_answers: Positive = 3
+    """Unfinished answers a user may have at once."""
+    limits_upload_bytes: Positive = 200 * 1024 * 1024
+    limits_message_bytes: Positive = 4 * 1024 * 1024
+    limits_concurrent_streams: Positive = 2_000
+    results_free: Positive = 10
+    results_standard: Positive = 20
+    results_premium: Positive = 30
+
+    # Text
+    chunk_tokens_french: Positive = 512
+    chunk_overlap_french: Annotated[int, Field(ge=0)] = 64
+    chunk_tokens_arabic: Positive = 384
+    chunk_overlap_arabic: Annotated[int, Field(ge=0)] = 48
+
+    # Work
+    worker_concurrency: Positive = 2
+    extraction_timeout_seconds: Positive = 900
+    extraction_memory_bytes: Positive = 2 * 1024**3
+    extraction_max_pages: Positive = 2_000
+    source_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Host names that sources may be fetched from, comma separated."""
+    export_key: SecretStr = SecretStr("")
+    """Set to encrypt exports."""
+
+    # Telemetry
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    otlp_endpoint: str = ""
+    channelz: bool = False
+    drain_seconds: Annotated[float, Field(ge=0)] = 10.0
+
+    @field_validator("web_origins", "source_hosts", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("grpc_listen", "http_listen")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        host, _, port = value.rpartition(":")
+        if not host or not port.isdigit() or int(port) > 65535:
+            raise ValueError("must look like 127.0.0.1:50051")
+        return value
+
+    @model_validator(mode="after")
+    def _hold_together(self) -> Self:
+        if bool(self.tls_cert_file) != bool(self.tls_key_file):
+            raise ValueError("tls_cert_file and tls_key_file go together")
+        if bool(self.bootstrap_admin_email) != bool(self.bootstrap_admin_password.get_secret_value()):
+            raise ValueError("bootstrap_admin_email and bootstrap_admin_password go together")
+        for tokens, overlap in (
+            (self.chunk_tokens_french, self.chunk_overlap_french),
+            (self.chunk_tokens_arabic, self.chunk_overlap_arabic),
+        ):
+            if overlap >= tokens:
+                raise ValueError("a chunk's overlap must be smaller than the chunk")
+        return self
+
+
+class SettingsError(Exception):
+    """A setting is missing or wrong; the message is one line that names it."""
+
+
+def load(**overrides: Any) -> Settings:
+    """Read all settings once. Raises SettingsError with one clear line."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = "_".join(str(part) for part in first["loc"]).upper()
+        name = f"BACMR_{where}" if where and not where.startswith("OPENAI") else where or "settings"
+        raise SettingsError(f"{name}: {first['msg']}") from None
+    except Exception as error:  # noqa: BLE001 - a malformed JSON setting surfaces as SettingsError of the library
+        raise SettingsError(str(error).splitlines()[0]) from None

@@ -1,0 +1,1 @@
+"""Documents, chunks, embedding refs and full-text search."""

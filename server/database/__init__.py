@@ -1,0 +1,1 @@
+"""PostgreSQL: pools, the transaction that sets row-level security, the embedded server."""

@@ -1,0 +1,1 @@
+"""The wire: middleware, refusals to statuses, health, reflection and the HTTP port."""

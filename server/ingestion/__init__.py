@@ -1,0 +1,1 @@
+"""From an uploaded file or a web page to searchable chunks."""

@@ -1,0 +1,1 @@
+"""The job queue and its schedule; a job calls a service and holds no logic."""

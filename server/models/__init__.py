@@ -1,0 +1,1 @@
+"""Language models and embedders behind one port; the local provider is the embedded default."""

@@ -1,0 +1,1 @@
+"""Quizzes from the corpus, attempts, mastery and spaced reviews."""

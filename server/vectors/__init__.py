@@ -1,0 +1,1 @@
+"""The vector store behind one port; Milvus Lite is the embedded default."""

@@ -1,0 +1,1 @@
+"""Prepaid tokens: balances, reservations and the append-only ledger."""
