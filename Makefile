@@ -27,14 +27,17 @@ run: $(READY) ## Keep a server up for grpcurl and the web page
 test: $(READY) ## Run the whole suite, offline
 	@python -m pytest -q
 
-check: $(READY) ## Lint, types, import rules, contract, generated code, tests
-	@ruff check . && ruff format --check .
+lint: $(READY) ## Style, types, import rules, the contract and its generated code
+	@ruff check .
+	@ruff format --check .
 	@mypy
 	@lint-imports
-	@buf lint && buf format -d --exit-code
+	@buf lint
+	@buf format -d --exit-code
 	@scripts/breaking.sh
 	@scripts/protos_are_current.sh
-	@python -m pytest -q
+
+check: lint test ## All that must pass before a change lands
 
 protos: $(READY) ## Make the stubs again from protos/
 	@buf format -w && buf generate 2>/dev/null
@@ -46,4 +49,4 @@ bench: $(READY) ## Print each speed next to its limit
 eval: $(READY) ## Print each quality figure next to its limit: make eval DATA=folder
 	@python -m evals $(DATA)
 
-.PHONY: help setup demo run test check protos bench eval
+.PHONY: help setup demo run test lint check protos bench eval

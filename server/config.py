@@ -38,6 +38,8 @@ class IssuerSettings(BaseModel):
     audience: str = "authenticated"
     jwks_url: str = ""
     hs256_secret: SecretStr = SecretStr("")
+    roles: tuple[Literal["student", "teacher", "admin", "service"], ...] = ("student", "teacher")
+    """Roles that the issuer may grant through `app_metadata.role`; others count as student."""
 
     @model_validator(mode="after")
     def _one_way_to_verify(self) -> Self:

@@ -178,7 +178,7 @@ class TutorModel(Protocol):
         """Count the prompt tokens this task will use, before it is sent. An upper bound is allowed, a lower one not."""
 
     def answer(self, task: AnswerTask) -> AsyncIterator[TextDelta | Finished]:
-        """Stream an answer that cites its sources as [n]; the last event is `Finished`. Closing the iterator stops it."""
+        """Stream an answer that cites its sources as [n]; the last event is `Finished`. Closing the stream stops it."""
 
     def quiz(self, task: QuizTask) -> AsyncIterator[DraftQuestion | Finished]:
         """Stream draft questions as they become complete; the last event is `Finished`."""

@@ -78,6 +78,8 @@ class _LedgerKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LedgerKind
     """Corrected by an administrator."""
     LEDGER_KIND_EXPIRY: _LedgerKind.ValueType  # 9
     """Hold given back because its time ran out."""
+    LEDGER_KIND_OVERAGE: _LedgerKind.ValueType  # 10
+    """Tokens moved from available to held at the settlement, because more was used than estimated."""
 
 class LedgerKind(_LedgerKind, metaclass=_LedgerKindEnumTypeWrapper):
     """What kind of movement a ledger entry is."""
@@ -102,6 +104,8 @@ LEDGER_KIND_ADJUSTMENT: LedgerKind.ValueType  # 8
 """Corrected by an administrator."""
 LEDGER_KIND_EXPIRY: LedgerKind.ValueType  # 9
 """Hold given back because its time ran out."""
+LEDGER_KIND_OVERAGE: LedgerKind.ValueType  # 10
+"""Tokens moved from available to held at the settlement, because more was used than estimated."""
 Global___LedgerKind: _TypeAlias = LedgerKind  # noqa: Y015
 
 @_typing.final

@@ -1,0 +1,225 @@
+"""A typed asyncio client: keeps a session fresh, retries what is safe, resumes answers whose link dropped."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, Self
+
+import grpc
+from grpc.aio import ClientCallDetails, Metadata
+
+from bacmr.v1 import (
+    admin_pb2_grpc,
+    auth_pb2,
+    auth_pb2_grpc,
+    ingestion_pb2,
+    ingestion_pb2_grpc,
+    quiz_pb2_grpc,
+    retrieval_pb2,
+    retrieval_pb2_grpc,
+    wallet_pb2_grpc,
+)
+
+UPLOAD_PART_BYTES = 256 * 1024
+REFRESH_BEFORE_SECONDS = 60.0
+RESUME_TRIES = 8
+
+SERVICE_CONFIG = json.dumps(
+    {
+        "methodConfig": [
+            {
+                "name": [{}],
+                "waitForReady": True,
+                "retryPolicy": {
+                    "maxAttempts": 4,
+                    "initialBackoff": "0.2s",
+                    "maxBackoff": "3s",
+                    "backoffMultiplier": 2,
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ]
+    }
+)
+"""Only UNAVAILABLE is retried: it says that nothing was done."""
+
+
+def request_id() -> str:
+    """Make an id for a mutating call. Keep it until the call's outcome is known, and retry with the same one."""
+    return str(uuid.uuid4())
+
+
+class BacmrClient:
+    """One channel and one person's session. Use it as `async with BacmrClient("127.0.0.1:50051") as client`."""
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        access_token: str = "",
+    ) -> None:
+        """Open a channel. Without `credentials` the link is plaintext, which servers accept on loopback only."""
+        identity = _Identity(self._token)
+        options = [("grpc.service_config", SERVICE_CONFIG), ("grpc.keepalive_time_ms", 30_000)]
+        self._channel = (
+            grpc.aio.secure_channel(target, credentials, options, interceptors=identity.interceptors)
+            if credentials
+            else grpc.aio.insecure_channel(target, options, interceptors=identity.interceptors)
+        )
+        self._session: auth_pb2.Session | None = None
+        self._fixed_token = access_token
+        self._refreshing = asyncio.Lock()
+        self.auth: auth_pb2_grpc.AuthServiceAsyncStub = auth_pb2_grpc.AuthServiceStub(self._channel)
+        self.wallet: wallet_pb2_grpc.WalletServiceAsyncStub = wallet_pb2_grpc.WalletServiceStub(self._channel)
+        self.retrieval: retrieval_pb2_grpc.RetrievalServiceAsyncStub = retrieval_pb2_grpc.RetrievalServiceStub(
+            self._channel
+        )
+        self.quiz: quiz_pb2_grpc.QuizServiceAsyncStub = quiz_pb2_grpc.QuizServiceStub(self._channel)
+        self.ingestion: ingestion_pb2_grpc.IngestionServiceAsyncStub = ingestion_pb2_grpc.IngestionServiceStub(
+            self._channel
+        )
+        self.admin: admin_pb2_grpc.AdminServiceAsyncStub = admin_pb2_grpc.AdminServiceStub(self._channel)
+
+    async def __aenter__(self) -> Self:
+        """Return the client."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close the channel."""
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the channel; open calls are cancelled."""
+        await self._channel.close()
+
+    @property
+    def session(self) -> auth_pb2.Session | None:
+        """The session in use; store its refresh token to stay signed in."""
+        return self._session
+
+    async def sign_up(self, email: str, password: str, *, display_name: str = "") -> auth_pb2.User:
+        """Make an account and use it."""
+        request = auth_pb2.SignUpRequest(
+            email=email, password=password, display_name=display_name, request_id=request_id()
+        )
+        return self._use((await self.auth.SignUp(request)).session)
+
+    async def sign_in(self, email: str, password: str) -> auth_pb2.User:
+        """Sign in with an e-mail address."""
+        return self._use((await self.auth.SignIn(auth_pb2.SignInRequest(email=email, password=password))).session)
+
+    async def restore(self, refresh_token: str) -> auth_pb2.User:
+        """Go on with a stored session. A failure of the network leaves the token valid: try again later."""
+        reply = await self.auth.RefreshSession(auth_pb2.RefreshSessionRequest(refresh_token=refresh_token))
+        return self._use(reply.session)
+
+    async def ask(
+        self, question: str, *, request: retrieval_pb2.AskRequest | None = None
+    ) -> AsyncIterator[retrieval_pb2.AskEvent]:
+        """Stream an answer to its receipt. A dropped link is resumed where it broke and never charged again."""
+        message = retrieval_pb2.AskRequest()
+        message.CopyFrom(request or message)
+        message.question = question or message.question
+        message.request_id = message.request_id or request_id()
+        answer_id, seen, tries = "", 0, 0
+        while True:
+            stream = (
+                self.retrieval.ResumeAsk(retrieval_pb2.ResumeAskRequest(answer_id=answer_id, after_sequence=seen))
+                if answer_id
+                else self.retrieval.Ask(message)
+            )
+            try:
+                async for event in stream:
+                    if event.sequence <= seen:
+                        continue
+                    seen, tries = event.sequence, 0
+                    answer_id = event.started.answer_id or answer_id
+                    yield event
+                    if event.HasField("completed"):
+                        return
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE or tries >= RESUME_TRIES:
+                    raise
+            tries += 1
+            await asyncio.sleep(random.uniform(0, min(5.0, 0.1 * 2**tries)))
+
+    async def upload(
+        self,
+        path: Path,
+        content_type: str,
+        *,
+        title: str = "",
+        visibility: ingestion_pb2.Visibility.ValueType = ingestion_pb2.VISIBILITY_SHARED,
+    ) -> ingestion_pb2.Document:
+        """Upload a file in small parts."""
+        metadata = ingestion_pb2.UploadMetadata(
+            filename=path.name,
+            content_type=content_type,
+            title=title,
+            visibility=visibility,
+            request_id=request_id(),
+        )
+
+        async def parts() -> AsyncIterator[ingestion_pb2.UploadDocumentRequest]:
+            yield ingestion_pb2.UploadDocumentRequest(metadata=metadata)
+            with path.open("rb") as file:
+                while part := file.read(UPLOAD_PART_BYTES):
+                    yield ingestion_pb2.UploadDocumentRequest(chunk=part)
+
+        return (await self.ingestion.UploadDocument(parts())).document
+
+    def _use(self, session: auth_pb2.Session) -> auth_pb2.User:
+        self._session = session
+        return session.user
+
+    async def _token(self) -> str:
+        if self._session is None:
+            return self._fixed_token
+        if self._session.expires_at.ToSeconds() - time.time() < REFRESH_BEFORE_SECONDS:
+            async with self._refreshing:
+                if self._session.expires_at.ToSeconds() - time.time() < REFRESH_BEFORE_SECONDS:
+                    await self.restore(self._session.refresh_token)
+        return self._session.access_token
+
+
+_UNSIGNED = ("/bacmr.v1.AuthService/SignUp", "/bacmr.v1.AuthService/SignIn", "/bacmr.v1.AuthService/RefreshSession")
+
+
+class _Identity:
+    """Adds the access token to every call but those that make one."""
+
+    def __init__(self, token: Callable[[], Any]) -> None:
+        self._token = token
+
+    async def details(self, details: ClientCallDetails) -> ClientCallDetails:
+        metadata = Metadata(*(details.metadata or ()))
+        if details.method not in _UNSIGNED and metadata.get("authorization") is None:
+            token = await self._token()
+            if token:
+                metadata.add("authorization", f"Bearer {token}")
+        return ClientCallDetails(details.method, details.timeout, metadata, details.credentials, details.wait_for_ready)
+
+    @property
+    def interceptors(self) -> list[Any]:
+        identity = self
+
+        class UnaryUnary(grpc.aio.UnaryUnaryClientInterceptor):
+            async def intercept_unary_unary(self, continuation: Any, details: ClientCallDetails, request: Any) -> Any:
+                return await continuation(await identity.details(details), request)
+
+        class UnaryStream(grpc.aio.UnaryStreamClientInterceptor):
+            async def intercept_unary_stream(self, continuation: Any, details: ClientCallDetails, request: Any) -> Any:
+                return await continuation(await identity.details(details), request)
+
+        class StreamUnary(grpc.aio.StreamUnaryClientInterceptor):
+            async def intercept_stream_unary(self, continuation: Any, details: ClientCallDetails, request: Any) -> Any:
+                return await continuation(await identity.details(details), request)
+
+        return [UnaryUnary(), UnaryStream(), StreamUnary()]

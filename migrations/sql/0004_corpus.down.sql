@@ -1,0 +1,13 @@
+DROP FUNCTION search_chunks(text[], text, text, text, text, uuid[], integer, integer);
+DROP TABLE embedding_ref;
+DROP TABLE embedding;
+DROP TABLE chunk;
+DROP TABLE document;
+DROP FUNCTION may_see(uuid);
+DROP FUNCTION file_chunks_like_document();
+DROP FUNCTION merge_corpus_statistics();
+DROP FUNCTION count_changed_chunks();
+DROP FUNCTION count_removed_chunks();
+DROP FUNCTION count_added_chunks();
+DROP TABLE corpus_size;
+DROP TABLE term_count;

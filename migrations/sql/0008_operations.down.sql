@@ -1,0 +1,1 @@
+DROP TABLE discrepancy, operation, source, audit_event;

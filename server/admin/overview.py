@@ -1,0 +1,69 @@
+"""What this server is and how it goes, put together from what each part tells of itself."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from server.jobs.store import JobRun, QueueDepth
+from server.models.port import ProviderState
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """What does not change while a server runs. `limits` are settings by name."""
+
+    version: str
+    schema_revision: str
+    embedding_model: str
+    model_chain: tuple[str, ...]
+    limits: Mapping[str, int]
+    started_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """The vector index that answers searches, with its rows in PostgreSQL's view and in the store's."""
+
+    name: str
+    embedding_model: str
+    dimensions: int
+    expected_count: int
+    actual_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How it goes now."""
+
+    serving: bool
+    stores: Mapping[str, bool]
+    breakers: Sequence[ProviderState]
+    queues: Sequence[QueueDepth]
+    jobs: Sequence[JobRun]
+    indexes: Sequence[Index]
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """Asks the parts; each is a callable so that this room knows none of them."""
+
+    info: ServerInfo
+    serving: Callable[[], bool]
+    stores: Callable[[], Mapping[str, bool]]
+    breakers: Callable[[], Sequence[ProviderState]]
+    queues: Callable[[], Awaitable[Sequence[QueueDepth]]]
+    jobs: Callable[[], Awaitable[Sequence[JobRun]]]
+    indexes: Callable[[], Awaitable[Sequence[Index]]]
+    metrics: Callable[[], str]
+    """All metrics as JSON."""
+
+    async def status(self) -> Status:
+        """Return how it goes; needs PostgreSQL, while a vector store that is away shows as such."""
+        return Status(
+            serving=self.serving(),
+            stores=self.stores(),
+            breakers=self.breakers(),
+            queues=await self.queues(),
+            jobs=await self.jobs(),
+            indexes=await self.indexes(),
+        )

@@ -1,0 +1,69 @@
+"""Operators' use cases that no other room owns: reconciliations kept, and the story of a request."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from server.admin.store import AdminStore, Discrepancy
+from server.caller import current
+from server.database.pages import Page, cut, page_size, position
+from server.database.pool import Database
+from server.refusal import NotFound
+from server.retrieval.conversations import ConversationService
+from server.wallet.ledger import Entry
+from server.wallet.report import Report
+from server.wallet.service import WalletService
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What one request did and the money it moved. `steps` is what was noted on the way, without secrets."""
+
+    request_id: UUID
+    steps: Mapping[str, Any]
+    entries: tuple[Entry, ...]
+
+
+class AdminService:
+    """Reads and checks; it never repairs."""
+
+    def __init__(self, database: Database, wallet: WalletService, conversations: ConversationService) -> None:
+        self._database = database
+        self._store = AdminStore()
+        self._wallet = wallet
+        self._conversations = conversations
+
+    async def reconcile(self) -> Report:
+        """Check all money and keep what was found."""
+        report = await self._wallet.reconcile()
+        async with self._database.transaction() as connection:
+            for check in report.checks:
+                if not check.ok:
+                    await self._store.add_discrepancy(connection, check.name, check.detail)
+        return report
+
+    async def discrepancies(self, *, size: int, page_token: str) -> Page[Discrepancy]:
+        """List what reconciliations found, newest first."""
+        size = page_size(size)
+        after = position(page_token, "discrepancies", datetime, UUID)
+        async with self._database.transaction() as connection:
+            rows = await self._store.discrepancies(connection, after, size + 1)
+        return cut(rows, size, "discrepancies", lambda found: (found.found_at, found.id))
+
+    async def story(self, request_id: UUID) -> Story:
+        """Tell what a request did, by its own id or by the x-request-id of its call. Raises NotFound."""
+        entries = tuple(await self._wallet.caused_entries(request_id))
+        try:
+            steps = await self._conversations.trace(request_id)
+        except NotFound:
+            if not entries:
+                raise
+            steps = {}
+        return Story(request_id, steps, entries)
+
+    def who(self) -> tuple[UUID | None, str, str]:
+        """Return the caller's id, role and tier."""
+        caller = current()
+        return caller.user_id, caller.role.value, caller.tier.value

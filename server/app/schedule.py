@@ -1,0 +1,41 @@
+"""What runs by itself: queued tasks and the clock's jobs. Each only calls a service."""
+
+from collections.abc import Awaitable, Callable
+from uuid import UUID
+
+from server.admin.service import AdminService
+from server.app.rooms import INGEST, Rooms
+from server.caller import acting_as, system
+from server.jobs.schedule import Periodic
+from server.jobs.task import Task
+
+
+def tasks(rooms: Rooms) -> list[Task]:
+    """Return what the queue can run."""
+
+    async def ingest(job_id: str) -> None:
+        await rooms.pipeline.run(UUID(job_id))
+
+    return [Task(INGEST, ingest)]
+
+
+def schedule(rooms: Rooms, admin: AdminService) -> list[Periodic]:
+    """Return the clock's jobs; times of cron lines are UTC, which is Mauritania's time."""
+    return [
+        Periodic("expire_reservations", 60, _as_system(rooms.wallet.expire_overdue)),
+        Periodic("reconcile_wallets", "0 2 * * *", _as_system(admin.reconcile)),
+        Periodic("recover_answers", 15, _as_system(rooms.retrieval.recovery.recover)),
+        Periodic("recover_quizzes", 60, _as_system(rooms.quiz_maker.recover)),
+        Periodic("recover_ingestion", 60, _as_system(rooms.ingestion.recover_stalled)),
+        Periodic("sweep_uploads", 3_600, _as_system(rooms.uploads.sweep_orphans)),
+        Periodic("sweep_idempotency", 3_600, _as_system(rooms.once.sweep)),
+        Periodic("sweep_vectors", 86_400, _as_system(rooms.refs.sweep)),
+    ]
+
+
+def _as_system(run: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[object]]:
+    async def job() -> object:
+        with acting_as(system()):
+            return await run()
+
+    return job

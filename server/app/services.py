@@ -1,0 +1,131 @@
+"""The six services as the edge serves them, and what operators see of the whole."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+from bacmr.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
+    auth_pb2,
+    auth_pb2_grpc,
+    ingestion_pb2,
+    ingestion_pb2_grpc,
+    quiz_pb2,
+    quiz_pb2_grpc,
+    retrieval_pb2,
+    retrieval_pb2_grpc,
+    wallet_pb2,
+    wallet_pb2_grpc,
+)
+from server.admin.overview import Index, Overview, ServerInfo
+from server.admin.service import AdminService
+from server.admin.servicer import AdminServicer
+from server.app.models import Models
+from server.app.rooms import Rooms
+from server.app.stores import Stores
+from server.auth.servicer import AuthServicer
+from server.config import Settings
+from server.database import migrate
+from server.edge.server import Service
+from server.ingestion.servicer import IngestionServicer
+from server.quiz.servicer import QuizServicer
+from server.refusal import StoreUnavailable
+from server.retrieval.servicer import RetrievalServicer
+from server.telemetry.metrics.export import snapshot
+from server.wallet.servicer import WalletServicer
+
+POSTGRES, MILVUS, BLOBS = "postgresql", "milvus", "blobs"
+NEEDS: Mapping[str, Sequence[str]] = {
+    "bacmr.v1.AuthService": (POSTGRES,),
+    "bacmr.v1.WalletService": (POSTGRES,),
+    "bacmr.v1.RetrievalService": (POSTGRES,),
+    "bacmr.v1.QuizService": (POSTGRES,),
+    "bacmr.v1.IngestionService": (POSTGRES, MILVUS, BLOBS),
+    "bacmr.v1.AdminService": (POSTGRES,),
+}
+"""What a service cannot do without. Answers and quizzes go on without Milvus, by full-text search."""
+
+
+def services(rooms: Rooms, admin: AdminService, overview: Overview) -> list[Service]:
+    """Return the servicers with what registers and describes them."""
+    retrieval, directory = rooms.retrieval, rooms.auth.directory
+    return [
+        Service(
+            auth_pb2_grpc.add_AuthServiceServicer_to_server,
+            AuthServicer(rooms.auth.service),
+            auth_pb2.DESCRIPTOR.services_by_name["AuthService"],
+        ),
+        Service(
+            wallet_pb2_grpc.add_WalletServiceServicer_to_server,
+            WalletServicer(rooms.wallet, rooms.credits),
+            wallet_pb2.DESCRIPTOR.services_by_name["WalletService"],
+        ),
+        Service(
+            retrieval_pb2_grpc.add_RetrievalServiceServicer_to_server,
+            RetrievalServicer(retrieval.search, retrieval.answers, retrieval.conversations),
+            retrieval_pb2.DESCRIPTOR.services_by_name["RetrievalService"],
+        ),
+        Service(
+            quiz_pb2_grpc.add_QuizServiceServicer_to_server,
+            QuizServicer(rooms.quizzes),
+            quiz_pb2.DESCRIPTOR.services_by_name["QuizService"],
+        ),
+        Service(
+            ingestion_pb2_grpc.add_IngestionServiceServicer_to_server,
+            IngestionServicer(rooms.ingestion, rooms.uploads, rooms.corpus),
+            ingestion_pb2.DESCRIPTOR.services_by_name["IngestionService"],
+        ),
+        Service(
+            admin_pb2_grpc.add_AdminServiceServicer_to_server,
+            AdminServicer(admin, directory, rooms.credits, rooms.audit, overview),
+            admin_pb2.DESCRIPTOR.services_by_name["AdminService"],
+        ),
+    ]
+
+
+def overview(
+    settings: Settings,
+    stores: Stores,
+    models: Models,
+    rooms: Rooms,
+    serving: Callable[[], bool],
+    store_health: Callable[[], Mapping[str, bool]],
+) -> Overview:
+    """Return what AdminService tells of the server."""
+
+    async def indexes() -> list[Index]:
+        try:
+            actual = await stores.vectors.count(rooms.live.name)
+        except StoreUnavailable:
+            actual = -1
+        expected = await rooms.refs.count(rooms.live.name)
+        embedder = models.embedder
+        return [Index(rooms.live.name, embedder.name, embedder.dimensions, expected, actual)]
+
+    return Overview(
+        info=ServerInfo(
+            version=version("bacmr"),
+            schema_revision=migrate.head(),
+            embedding_model=models.embedder.name,
+            model_chain=tuple(state.name for state in models.breakers()),
+            limits=_limits(settings),
+            started_at=datetime.now(UTC),
+        ),
+        serving=serving,
+        stores=store_health,
+        breakers=models.breakers,
+        queues=rooms.queue.depths,
+        jobs=rooms.queue.runs,
+        indexes=indexes,
+        metrics=lambda: json.dumps(snapshot()),
+    )
+
+
+def _limits(settings: Settings) -> dict[str, int]:
+    return {
+        name: value
+        for name, value in settings.model_dump().items()
+        if name.startswith(("limits_", "results_")) and isinstance(value, int)
+    }

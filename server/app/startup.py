@@ -1,0 +1,50 @@
+"""What can be wrong with a start, as one line that says what to do."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from server.auth.keyring import KeyringError
+from server.blobs.objects import BadBlobUrl
+from server.database.embedded import EmbeddedError
+from server.edge.policy import EdgeError
+from server.refusal import Refusal, StoreUnavailable
+from server.vectors.lite import StartFailed
+
+OWNER_ONLY = 0o700
+PASSABLE = 0o711
+"""As root the embedded PostgreSQL runs as another user, who must pass through the data folder to its own part."""
+
+
+class StartupError(Exception):
+    """The server cannot start; the message names the setting or the store and what to do."""
+
+
+@contextmanager
+def clearly() -> Iterator[None]:
+    """Turn what parts raise while they start into a StartupError."""
+    try:
+        yield
+    except (EmbeddedError, StartFailed, EdgeError, KeyringError) as error:
+        raise StartupError(str(error)) from error
+    except BadBlobUrl as error:
+        raise StartupError(f"BACMR_BLOB_URL: {error}") from error
+    except StoreUnavailable as error:
+        store = error.metadata.get("store", "a store")
+        raise StartupError(f"{store} does not answer; check its address and that it runs.") from error
+    except Refusal as error:
+        raise StartupError(str(error)) from error
+
+
+def data_folder(folder: Path) -> Path:
+    """Return the data folder, made when missing; raises StartupError when it cannot be written."""
+    mode = PASSABLE if os.geteuid() == 0 else OWNER_ONLY
+    try:
+        folder.mkdir(mode=mode, parents=True, exist_ok=True)
+        folder.chmod(mode)
+    except OSError as error:
+        raise StartupError(f"BACMR_DATA_DIR: {folder} cannot be used ({error.strerror}); choose a folder of yours.") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise StartupError(f"BACMR_DATA_DIR: {folder} is not writable; choose a folder of yours.")
+    return folder

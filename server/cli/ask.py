@@ -1,0 +1,59 @@
+"""`bacmr ask`: a question and its answer on the terminal."""
+
+from rich.console import Console
+
+from bacmr.client import BacmrClient
+from bacmr.v1 import retrieval_pb2, wallet_pb2
+from server.cli.remote import Login, signed_in
+
+STAGES = {
+    "searching": "searching the library",
+    "reranking": "ordering passages",
+    "answering": "answering",
+    "checking": "checking citations",
+}
+
+
+async def ask(login: Login, question: str, namespace: str) -> None:
+    """Sign in, ask, print."""
+    async with signed_in(login) as client:
+        await print_answer(client, Console(highlight=False), question, namespace)
+
+
+async def print_answer(
+    client: BacmrClient, console: Console, question: str, namespace: str = ""
+) -> retrieval_pb2.AskCompleted:
+    """Print an answer as it streams, then its citations and its receipt."""
+    request = retrieval_pb2.AskRequest(filters=retrieval_pb2.CorpusFilter(namespace=namespace))
+    completed = retrieval_pb2.AskCompleted()
+    async for event in client.ask(question, request=request):
+        match event.WhichOneof("event"):
+            case "started":
+                console.print(f"[dim]costs at most {event.started.max_charge_tokens} tokens[/dim]")
+            case "progress":
+                console.print(f"[dim]… {STAGES.get(event.progress.stage, event.progress.stage)}[/dim]")
+            case "degraded":
+                console.print(f"[yellow]{event.degraded.step}: {event.degraded.reason}[/yellow]")
+            case "delta":
+                console.print(event.delta.text, end="", markup=False, soft_wrap=True)
+            case "completed":
+                completed = event.completed
+    console.print()
+    for citation in completed.citations:
+        line = f"  [{citation.number}] {citation.document_title}, p. {citation.page}: «{_short(citation.quote)}»"
+        console.print(line, markup=False, style="cyan", soft_wrap=True)
+    console.print(f"[dim]{receipt_line(completed.receipt)}[/dim]")
+    return completed
+
+
+def receipt_line(receipt: wallet_pb2.Receipt) -> str:
+    """Return a receipt as a sentence."""
+    return (
+        f"reserved {receipt.reserved_tokens}, charged {receipt.charged_tokens}, refunded {receipt.refunded_tokens}"
+        f" tokens; {receipt.balance_tokens} left"
+    )
+
+
+def _short(quote: str, characters: int = 160) -> str:
+    flat = " ".join(quote.split())
+    return flat if len(flat) <= characters else flat[: characters - 1] + "…"

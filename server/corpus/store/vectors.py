@@ -1,0 +1,130 @@
+"""SQL of kept vectors (by what they were made from) and of references (which index holds which chunk)."""
+
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from server.corpus.passage import Chunk
+from server.corpus.store.chunks import COLUMNS, FROM, chunk_of
+
+Vector = NDArray[np.float32]
+
+KEPT = text(
+    "SELECT content_hash, vector FROM embedding WHERE model = :model AND content_hash = ANY (CAST(:hashes AS text[]))"
+)
+KEEP = text(
+    "INSERT INTO embedding (model, content_hash, vector)"
+    " SELECT :model, content_hash, vector FROM unnest(CAST(:hashes AS text[]), CAST(:vectors AS bytea[]))"
+    " AS made (content_hash, vector) ON CONFLICT DO NOTHING"
+)
+REFER = text(
+    "INSERT INTO embedding_ref (index_name, chunk_id, model, dimensions, content_hash)"
+    " SELECT :index_name, chunk_id, :model, :dimensions, made.content_hash"
+    " FROM unnest(CAST(:ids AS text[]), CAST(:hashes AS text[])) AS made (chunk_id, content_hash)"
+    # A chunk that went meanwhile needs no reference; locking it keeps it until the reference is there.
+    " JOIN (SELECT id FROM chunk WHERE id = ANY (CAST(:ids AS text[])) FOR KEY SHARE) AS kept ON kept.id = chunk_id"
+    " ON CONFLICT (index_name, chunk_id) DO UPDATE SET model = excluded.model, dimensions = excluded.dimensions,"
+    " content_hash = excluded.content_hash, created_at = now()"
+)
+MISSING = text(
+    f"SELECT {COLUMNS} {FROM}"
+    " LEFT JOIN embedding_ref AS ref ON ref.index_name = :index_name AND ref.chunk_id = chunk.id"
+    " WHERE (CAST(:document_id AS uuid) IS NULL OR chunk.document_id = :document_id)"
+    " AND (:namespace = '' OR chunk.namespace = :namespace) AND chunk.id > :after"
+    " AND ref.content_hash IS DISTINCT FROM chunk.content_hash ORDER BY chunk.id LIMIT :limit"
+)
+REFERRED = text(
+    f"SELECT {COLUMNS}, embedding.vector {FROM}"
+    " JOIN embedding_ref AS ref ON ref.chunk_id = chunk.id AND ref.index_name = :index_name"
+    " JOIN embedding ON embedding.model = ref.model AND embedding.content_hash = ref.content_hash"
+    " WHERE chunk.id > :after ORDER BY chunk.id LIMIT :limit"
+)
+REF_IDS = text("SELECT chunk_id FROM embedding_ref WHERE index_name = :index_name")
+COUNT_REFS = text(
+    "SELECT count(*) FROM embedding_ref AS ref JOIN chunk ON chunk.id = ref.chunk_id"
+    " AND chunk.content_hash = ref.content_hash WHERE ref.index_name = :index_name"
+    " AND (CAST(:document_id AS uuid) IS NULL OR chunk.document_id = :document_id)"
+    " AND (:namespace = '' OR chunk.namespace = :namespace)"
+)
+DROP_REFS = text("DELETE FROM embedding_ref WHERE index_name = :index_name")
+DROP_DOCUMENT_REFS = text(
+    "DELETE FROM embedding_ref AS ref USING chunk WHERE chunk.id = ref.chunk_id AND ref.index_name = :index_name"
+    " AND chunk.document_id = :document_id"
+)
+SWEEP = text(
+    "DELETE FROM embedding WHERE created_at < now() - make_interval(days => :days) AND NOT EXISTS (SELECT FROM"
+    " embedding_ref AS ref WHERE ref.model = embedding.model AND ref.content_hash = embedding.content_hash)"
+)
+STORED_TYPE = np.dtype("<f4")
+
+
+class VectorRefStore:
+    """Reads and writes the tables `embedding` and `embedding_ref`; for background work and operators only."""
+
+    async def kept(self, connection: AsyncConnection, model: str, hashes: Sequence[str]) -> dict[str, Vector]:
+        """Return the vectors that `model` made of texts before, by content hash."""
+        rows = await connection.execute(KEPT, {"model": model, "hashes": list(hashes)})
+        return {row.content_hash: _vector(row.vector) for row in rows}
+
+    async def keep(self, connection: AsyncConnection, model: str, made: Mapping[str, Vector]) -> None:
+        """Keep vectors by content hash; one that is kept already stays."""
+        vectors = [vector.astype(STORED_TYPE, copy=False).tobytes() for vector in made.values()]
+        await connection.execute(KEEP, {"model": model, "hashes": list(made), "vectors": vectors})
+
+    async def refer(
+        self, connection: AsyncConnection, index: str, model: str, dimensions: int, hashes: Mapping[str, str]
+    ) -> None:
+        """Note that an index holds vectors: of which chunks, and made of texts with which content hash."""
+        asked = {"index_name": index, "model": model, "dimensions": dimensions}
+        await connection.execute(REFER, asked | {"ids": list(hashes), "hashes": list(hashes.values())})
+
+    async def missing(
+        self, connection: AsyncConnection, index: str, document_id: UUID | None, namespace: str, after: str, limit: int
+    ) -> list[Chunk]:
+        """Return chunks, in order of their ids, whose present text has no vector in an index."""
+        asked = {
+            "index_name": index,
+            "document_id": document_id,
+            "namespace": namespace,
+            "after": after,
+            "limit": limit,
+        }
+        return [chunk_of(row) for row in (await connection.execute(MISSING, asked)).mappings()]
+
+    async def referred(
+        self, connection: AsyncConnection, index: str, after: str, limit: int
+    ) -> list[tuple[Chunk, Vector]]:
+        """Return what an index should hold, in order of chunk ids: for building it again."""
+        asked = {"index_name": index, "after": after, "limit": limit}
+        rows = (await connection.execute(REFERRED, asked)).mappings()
+        return [(chunk_of(row), _vector(row["vector"])) for row in rows]
+
+    async def referred_ids(self, connection: AsyncConnection, index: str) -> set[str]:
+        """Return the ids of all chunks that an index should hold."""
+        return set((await connection.execute(REF_IDS, {"index_name": index})).scalars())
+
+    async def count(
+        self, connection: AsyncConnection, index: str, document_id: UUID | None = None, namespace: str = ""
+    ) -> int:
+        """Count the chunks whose present text an index should hold."""
+        asked = {"index_name": index, "document_id": document_id, "namespace": namespace}
+        return int((await connection.execute(COUNT_REFS, asked)).scalar_one())
+
+    async def drop(self, connection: AsyncConnection, index: str, document_id: UUID | None = None) -> None:
+        """Forget what an index holds, or what it holds of one document."""
+        if document_id is None:
+            await connection.execute(DROP_REFS, {"index_name": index})
+        else:
+            await connection.execute(DROP_DOCUMENT_REFS, {"index_name": index, "document_id": document_id})
+
+    async def sweep(self, connection: AsyncConnection, days: int) -> int:
+        """Delete vectors that no index has needed since they were made, at least `days` ago; returns how many."""
+        return (await connection.execute(SWEEP, {"days": days})).rowcount
+
+
+def _vector(stored: bytes) -> Vector:
+    return np.frombuffer(stored, dtype=STORED_TYPE).astype(np.float32, copy=False)

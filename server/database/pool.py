@@ -1,0 +1,182 @@
+"""Connections to PostgreSQL: transactions that carry the caller for row-level security, and bare pooled sessions."""
+
+import asyncio
+import math
+import select
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from psycopg_pool import AsyncConnectionPool
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from server import caller
+from server.caller import Caller
+from server.database.errors import translated, unavailable
+from server.refusal import DeadlineExceeded, StoreUnavailable
+
+PREPARE_THRESHOLD = 2
+"""Uses of a statement on a connection before psycopg prepares it on the server."""
+POOL_TIMEOUT_SECONDS = 10.0
+CONNECT_TIMEOUT_SECONDS = 5
+HEALTH_TIMEOUT_SECONDS = 2.0
+BACKGROUND_STATEMENT_SECONDS = 600.0
+"""Limit of one statement of work that has no deadline."""
+SESSION_OPTIONS = "-c role=bacmr_app -c search_path=bacmr -c idle_in_transaction_session_timeout=60000 -c timezone=UTC"
+"""Whatever login the address names, the session acts as bacmr_app, which row-level security binds."""
+
+
+class Database:
+    """The server's PostgreSQL. Refuses with StoreUnavailable, DeadlineExceeded and Conflict; other errors are bugs."""
+
+    def __init__(self, url: str, pool_size: int = 16) -> None:
+        """Take a `postgresql://…` address; `pool_size` bounds the transactions, half of it the sessions."""
+        address = make_url(url).set(drivername="postgresql+psycopg")
+        self._attempts = pool_size + 1
+        self._engine = create_async_engine(
+            address,
+            # The driver sends no BEGIN of its own: ours goes out in one round trip with the caller's settings.
+            isolation_level="AUTOCOMMIT",
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=POOL_TIMEOUT_SECONDS,
+            connect_args={
+                "options": SESSION_OPTIONS,
+                "prepare_threshold": PREPARE_THRESHOLD,
+                "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+                "application_name": "bacmr",
+            },
+        )
+        self._sessions = AsyncConnectionPool(
+            address.set(drivername="postgresql").render_as_string(hide_password=False),
+            min_size=1,
+            max_size=max(2, pool_size // 2),
+            open=False,
+            check=_check_alive,
+            timeout=POOL_TIMEOUT_SECONDS,
+            name="bacmr-sessions",
+            kwargs={
+                "autocommit": True,
+                "options": SESSION_OPTIONS,
+                "prepare_threshold": PREPARE_THRESHOLD,
+                "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+                "application_name": "bacmr-sessions",
+            },
+        )
+
+    async def open(self) -> None:
+        """Connect; raises StoreUnavailable when the server does not answer within 10 s."""
+        with translated():
+            await self._sessions.open(wait=True, timeout=POOL_TIMEOUT_SECONDS)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._sessions.close()
+        await self._engine.dispose()
+
+    async def healthy(self) -> bool:
+        """Say whether the server answers within 2 s."""
+        try:
+            async with asyncio.timeout(HEALTH_TIMEOUT_SECONDS), self.session() as session:
+                await session.execute("SELECT 1")
+        except (TimeoutError, StoreUnavailable):
+            return False
+        return True
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """Run BEGIN..COMMIT as the current caller; any exception rolls back.
+
+        The caller's id, role and request id are set for row-level security, and a statement may take what is left
+        until the caller's deadline.
+        """
+        who = caller.current()
+        with translated():
+            connection = await self._begin(who, _seconds_left(who))
+            try:
+                yield connection
+                await _commit(connection)
+            finally:
+                # Rolls back what was not committed; a cancel must not leave the connection open.
+                await asyncio.shield(asyncio.ensure_future(connection.close()))
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[psycopg.AsyncConnection]:
+        """Lend an autocommit connection without any caller set: for single SECURITY DEFINER calls on hot paths."""
+        with translated():
+            async with self._sessions.connection() as session:
+                yield session
+
+    async def _begin(self, who: Caller, seconds_left: float) -> AsyncConnection:
+        """Open a transaction; connections that died in the pool are replaced, since nothing has been done on them."""
+        for _ in range(self._attempts):
+            async with _within(who, seconds_left):
+                connection = await self._engine.connect()
+            try:
+                await connection.begin()
+                driver = await _driver(connection)
+                await driver.execute(_opening(who, seconds_left))
+            except BaseException as error:
+                await connection.invalidate()
+                await connection.close()
+                if not isinstance(error, psycopg.OperationalError) or not driver.closed:
+                    raise
+            else:
+                return connection
+        raise unavailable()
+
+
+async def _check_alive(session: psycopg.AsyncConnection) -> None:
+    """Raise when the server hung up. It is asked only when there is something to read, which is rare on idle ones."""
+    readable = select.poll()
+    readable.register(session.pgconn.socket, select.POLLIN)
+    if readable.poll(0):
+        await AsyncConnectionPool.check_connection(session)
+
+
+@asynccontextmanager
+async def _within(who: Caller, seconds_left: float) -> AsyncIterator[None]:
+    """Bound the wait for a connection by the caller's deadline."""
+    try:
+        async with asyncio.timeout(seconds_left if who.deadline_at is not None else None):
+            yield
+    except TimeoutError:
+        raise DeadlineExceeded from None
+
+
+async def _driver(connection: AsyncConnection) -> psycopg.AsyncConnection:
+    driver = (await connection.get_raw_connection()).driver_connection
+    if not isinstance(driver, psycopg.AsyncConnection):
+        raise TypeError("the engine does not use psycopg")
+    return driver
+
+
+async def _commit(connection: AsyncConnection) -> None:
+    driver = await _driver(connection)
+    if driver.info.transaction_status == TransactionStatus.INERROR:
+        # PostgreSQL would answer this COMMIT with a silent ROLLBACK.
+        raise RuntimeError("a failed statement was swallowed inside a transaction; nothing was committed")
+    await connection.commit()
+
+
+def _seconds_left(who: Caller) -> float:
+    if who.deadline_at is None:
+        return BACKGROUND_STATEMENT_SECONDS
+    left = who.deadline_at - asyncio.get_running_loop().time()
+    if left <= 0:
+        raise DeadlineExceeded
+    return left
+
+
+def _opening(who: Caller, seconds_left: float) -> bytes:
+    """Return BEGIN and the caller's settings as one message; every value is a UUID, an enum or a number."""
+    settings = {
+        "app.user_id": who.user_id or "",
+        "app.role": who.role.value,
+        "app.request_id": who.request_id,
+        "statement_timeout": math.ceil(seconds_left * 1000),
+    }
+    calls = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings.items())
+    return f"BEGIN; SELECT {calls}".encode()

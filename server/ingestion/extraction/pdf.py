@@ -1,0 +1,188 @@
+"""PDF pages: PDFium for Latin script, pdfminer with our own reading order for Arabic, Tesseract for the rest."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pypdfium2
+from pdfminer.converter import PDFPageAggregator
+from pdfminer.layout import LAParams, LTAnno, LTChar, LTContainer, LTTextLine
+from pdfminer.pdfdocument import PDFDocument
+from pdfminer.pdfinterp import PDFPageInterpreter, PDFResourceManager
+from pdfminer.pdfpage import PDFPage
+from pdfminer.pdfparser import PDFParser
+
+from server.ingestion.extraction import layout, ocr, righttoleft
+from server.ingestion.extraction.cleaning import clean
+from server.ingestion.extraction.page import ExtractionFailed, Failure, Limits, Method, Page
+from server.text import pagequality
+
+ARABIC_SHARE = 0.2
+"""From this share of Arabic letters on, a page is read in right-to-left order."""
+SAMPLE_PAGES = 8
+OCR_DPI = 200
+OCR_MAX_PIXELS = 25_000_000
+_POINTS_PER_INCH = 72
+
+
+class PdfFile:
+    """An open PDF. `language` ('' when unknown) helps OCR."""
+
+    def __init__(self, path: Path, limits: Limits, language: str = "") -> None:
+        """Open the file. Raises ExtractionFailed when it is encrypted, broken or too long."""
+        self._path = path
+        self._language = language
+        self._arabic: _ArabicReader | None = None
+        self._map_is_broken = False
+        try:
+            self._document = pypdfium2.PdfDocument(path)
+        except pypdfium2.PdfiumError as error:
+            encrypted = "password" in str(error).lower() or "security" in str(error).lower()
+            raise ExtractionFailed(Failure.ENCRYPTED if encrypted else Failure.BROKEN_FILE, str(error)) from error
+        self.page_count = len(self._document)
+        if self.page_count > limits.pages:
+            raise ExtractionFailed(Failure.TOO_MANY_PAGES, f"{self.page_count} pages, {limits.pages} allowed")
+        if self.page_count == 0:
+            raise ExtractionFailed(Failure.BROKEN_FILE, "no pages")
+
+    def pages(self, first: int = 1) -> Iterator[Page]:
+        """Yield the pages from number `first` on, in order; an unreadable one is an empty page.
+
+        A broken character map shows on every page, if thinly: so a few are read before the first is judged.
+        """
+        sample = [self._digital(number) for number in range(1, min(SAMPLE_PAGES, self.page_count) + 1)]
+        self._map_is_broken = pagequality.map_is_broken(page.text for page in sample)
+        for number in range(first, self.page_count + 1):
+            digital = sample[number - 1] if number <= len(sample) else self._digital(number)
+            yield digital if self._good(digital) else self._better(digital, self._recognised(number))
+
+    def _digital(self, number: int) -> Page:
+        """Read the text layer of a page, Arabic in reading order."""
+        try:
+            with closing(self._document[number - 1]) as page, closing(page.get_textpage()) as layer:
+                text = layer.get_text_range(errors="ignore")
+        except pypdfium2.PdfiumError:
+            return Page(number, "", Method.TEXT_LAYER)
+        if arabic_share(text) < ARABIC_SHARE:
+            return Page(number, clean(text), Method.TEXT_LAYER)
+        if self._arabic is None:
+            self._arabic = _ArabicReader(self._path)
+        reordered = self._arabic.read(number)
+        if reordered is None:
+            return Page(number, clean(text), Method.TEXT_LAYER)
+        return Page(number, clean(reordered), Method.REORDERED)
+
+    def _good(self, page: Page) -> bool:
+        """Say whether a text layer is good enough to be used without looking at the picture of the page."""
+        quality = pagequality.inspect(page.text)
+        if quality.wants_ocr or (self._map_is_broken and arabic_share(page.text) >= ARABIC_SHARE):
+            return False
+        return quality.fault is not pagequality.Fault.SHORT or not self._shows_picture(page.number)
+
+    def _shows_picture(self, number: int) -> bool:
+        """Say whether a page has an image: with few words beside it, it may be a stamped scan."""
+        with closing(self._document[number - 1]) as page:
+            images = page.get_objects(filter=[pypdfium2.raw.FPDF_PAGEOBJ_IMAGE], max_depth=2)
+            return next(iter(images), None) is not None
+
+    def _recognised(self, number: int) -> Page | None:
+        try:
+            with closing(self._document[number - 1]) as page:
+                if next(iter(page.get_objects(max_depth=1)), None) is None:
+                    return None
+                found = ocr.recognise(_picture(page), self._language)
+        except (ocr.Unreadable, pypdfium2.PdfiumError):
+            return None
+        return Page(number, clean(found.text), Method.OCR, round(found.confidence, 1))
+
+    def _better(self, digital: Page, recognised: Page | None) -> Page:
+        """Choose between two readings of a page: the valid one, else the one that reads more."""
+        if recognised is None:
+            return digital
+        if pagequality.inspect(recognised.text, ocr_confidence=recognised.confidence).valid:
+            return recognised
+        return recognised if len(recognised.text) > len(digital.text) else digital
+
+
+def arabic_share(text: str) -> float:
+    """Return the share of Arabic letters among all letters, 0 to 1."""
+    letters = sum(character.isalpha() for character in text)
+    arabic = sum("\u0600" <= character <= "\u06ff" or "\ufb50" <= character <= "\ufeff" for character in text)
+    return min(1.0, arabic / letters) if letters else 0.0
+
+
+class _ArabicReader:
+    """pdfminer over one file."""
+
+    def __init__(self, path: Path) -> None:
+        resources = PDFResourceManager()
+        self._device = PDFPageAggregator(resources, laparams=LAParams())
+        self._interpreter = PDFPageInterpreter(resources, self._device)
+        try:
+            self._pages = list(PDFPage.create_pages(PDFDocument(PDFParser(path.open("rb")))))
+        except Exception:  # noqa: BLE001 - pdfminer raises whatever a malformed file makes it trip over
+            self._pages = []
+
+    def read(self, number: int) -> str | None:
+        """Return the page's text in reading order, or None when pdfminer cannot read it."""
+        if number > len(self._pages):
+            return None
+        try:
+            self._interpreter.process_page(self._pages[number - 1])
+        except Exception:  # noqa: BLE001 - as above
+            return None
+        pieces = list(_pieces(self._device.get_result()))
+        text = _text(pieces, mirrored=False)
+        return _text(pieces, mirrored=True) if righttoleft.brackets_are_mirrored(text) else text
+
+
+def _text(pieces: list[layout.Piece], *, mirrored: bool) -> str:
+    lines = layout.rows(pieces, right_to_left=True)
+    return "\n".join(righttoleft.reading_order(line, mirrored=mirrored) for line in lines)
+
+
+def _pieces(page: LTContainer[Any]) -> Iterator[layout.Piece]:
+    """Yield the pieces of lines. Spaces that pdfminer guessed count only where the page draws none of its own."""
+    lines = list(_text_lines(page))
+    drawn = any(isinstance(item, LTChar) and item.get_text().isspace() for line in lines for item in line)
+    for line in lines:
+        units = tuple(_units(line, guess_spaces=not drawn))
+        if units:
+            yield layout.Piece(units, line.x0, line.y0, line.x1, line.y1)
+
+
+def _text_lines(container: LTContainer[Any]) -> Iterator[LTTextLine]:
+    for item in container:
+        if isinstance(item, LTTextLine):
+            yield item
+        elif isinstance(item, LTContainer):
+            yield from _text_lines(item)
+
+
+def _units(line: LTTextLine, *, guess_spaces: bool) -> Iterator[righttoleft.Unit]:
+    x = line.x0
+    for item in line:
+        if isinstance(item, LTChar):
+            x = item.x0
+            yield righttoleft.Unit(clean_glyph(item.get_text()), x)
+        elif isinstance(item, LTAnno) and item.get_text() == " " and guess_spaces:
+            yield righttoleft.Unit(" ", x)
+
+
+def clean_glyph(text: str) -> str:
+    """Return what a glyph stands for: plain letters for presentation forms, nothing for an unmapped glyph."""
+    if text.startswith("(cid:"):
+        return ""
+    return " " if text.isspace() else clean(text)
+
+
+def _picture(page: pypdfium2.PdfPage) -> bytes:
+    """Render a page in grey as a PGM file, at OCR_DPI unless that passes OCR_MAX_PIXELS."""
+    width, height = page.get_size()
+    scale = OCR_DPI / _POINTS_PER_INCH
+    scale *= min(1.0, (OCR_MAX_PIXELS / max(1.0, width * height * scale * scale)) ** 0.5)
+    bitmap = page.render(scale=scale, grayscale=True)
+    pixels = np.ascontiguousarray(bitmap.to_numpy().reshape(bitmap.height, bitmap.width))
+    return b"P5 %d %d 255\n" % (bitmap.width, bitmap.height) + pixels.tobytes()

@@ -1,0 +1,33 @@
+"""Which reader opens which type of file."""
+
+from collections.abc import Iterator
+from itertools import dropwhile
+from pathlib import Path
+
+from server.ingestion.extraction import docx, html, plain
+from server.ingestion.extraction.filetype import HEAD_BYTES, FileType, fits
+from server.ingestion.extraction.page import ExtractionFailed, Failure, Limits, Page
+from server.ingestion.extraction.pdf import PdfFile
+
+_READERS = {
+    FileType.DOCX: docx.read,
+    FileType.HTML: html.read,
+    FileType.MARKDOWN: plain.read,
+    FileType.TEXT: plain.read,
+}
+
+
+def open_file(path: Path, file_type: str, first_page: int, language: str, limits: Limits) -> tuple[int, Iterator[Page]]:
+    """Return the number of pages and the pages from `first_page` on. Raises ExtractionFailed."""
+    promised = FileType(file_type)
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    if not head:
+        raise ExtractionFailed(Failure.EMPTY_FILE)
+    if not fits(head, promised):
+        raise ExtractionFailed(Failure.UNSUPPORTED_TYPE, f"the bytes are not {promised}")
+    if promised is FileType.PDF:
+        file_pages = PdfFile(path, limits, language)
+        return file_pages.page_count, file_pages.pages(first_page)
+    pages = list(_READERS[promised](path, limits))
+    return len(pages), dropwhile(lambda page: page.number < first_page, pages)

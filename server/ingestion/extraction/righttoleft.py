@@ -1,0 +1,140 @@
+"""Reading order for right-to-left lines that a PDF draws from left to right.
+
+A PDF places glyphs; Arabic lines usually come in visual order. This turns one line back into the order it is read in:
+reverse it, then turn the runs of Latin letters and digits in it forward again (the inverse of the Unicode
+bidirectional algorithm, UAX #9, for one embedded level). Pure.
+"""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_MIRRORED = str.maketrans("()[]{}<>«»", ")(][}{><»«")
+_RIGHT_TO_LEFT = frozenset({"R", "AL"})
+_LEFT_TO_RIGHT = frozenset({"L"})
+_NUMBER = frozenset({"EN", "AN"})
+_NUMBER_JOINER = frozenset({"CS", "ES"})
+_NUMBER_SIGN = frozenset({"ET"})
+_OPENS_RIGHT = re.compile(r"(?:^|\s)\(\S")
+_OPENS_WRONG = re.compile(r"(?:^|\s)\)\S")
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A glyph with the text it stands for (a ligature is one unit of several letters) and its left edge in points."""
+
+    text: str
+    x: float
+
+    @property
+    def direction(self) -> str:
+        """Bidirectional class of the unit's first code point that has a direction of its own."""
+        for character in self.text:
+            kind = unicodedata.bidirectional(character)
+            if kind not in ("NSM", "BN", ""):
+                return kind
+        return "NSM"
+
+
+def mostly_right_to_left(units: Sequence[Unit]) -> bool:
+    """Say whether a line reads from right to left: more right-to-left letters than others."""
+    kinds = [unit.direction for unit in units]
+    return sum(kind in _RIGHT_TO_LEFT for kind in kinds) > sum(kind in _LEFT_TO_RIGHT for kind in kinds)
+
+
+def reading_order(units: Sequence[Unit], *, mirrored: bool = False) -> str:
+    """Return the text, in reading order, of a line whose units come as drawn from left to right.
+
+    `mirrored`: this producer swaps brackets in right-to-left text.
+    """
+    if mostly_right_to_left(units):
+        return "".join(_read_from_right(units, mirrored=mirrored))
+    return "".join(_read_from_left(units, mirrored=mirrored))
+
+
+def brackets_are_mirrored(text: str) -> bool:
+    """Say whether a page's brackets open to the wrong side more often than to the right one."""
+    return len(_OPENS_WRONG.findall(text)) > len(_OPENS_RIGHT.findall(text))
+
+
+def _read_from_left(units: Sequence[Unit], *, mirrored: bool) -> list[str]:
+    """Read a left-to-right line: only its runs of right-to-left words are turned."""
+    kinds = [unit.direction for unit in units]
+    texts: list[str] = []
+    position = 0
+    while position < len(units):
+        end = position
+        for at in range(position, len(units)):
+            if kinds[at] in _LEFT_TO_RIGHT:
+                break
+            if kinds[at] in _RIGHT_TO_LEFT:
+                end = at + 1
+        if kinds[position] in _RIGHT_TO_LEFT:
+            texts.extend(_read_from_right(units[position:end], mirrored=mirrored))
+            position = end
+        else:
+            texts.append(units[position].text)
+            position += 1
+    return texts
+
+
+def _read_from_right(units: Sequence[Unit], *, mirrored: bool) -> list[str]:
+    """Read a right-to-left line: from its end, the runs of letters and numbers in it forward."""
+    units = units[::-1]
+    kinds = [unit.direction for unit in units]
+    texts: list[str] = []
+    position = 0
+    while position < len(units):
+        end = _run_end(kinds, position)
+        if end > position:
+            texts.extend(unit.text for unit in reversed(units[position:end]))
+            position = end
+        else:
+            text = units[position].text
+            texts.append(text.translate(_MIRRORED) if mirrored else text)
+            position += 1
+    return texts
+
+
+def _run_end(kinds: Sequence[str], start: int) -> int:
+    """Return the end of the forward run that begins at `start`; `start` itself when none begins there.
+
+    Letters keep the neutrals and numbers between them; numbers are joined to numbers only by one separator without a
+    space, because "1990 - 1995" runs from right to left in an Arabic line.
+    """
+    if not _forward(kinds[start]):
+        return start
+    end = start + 1
+    position = end
+    letters = kinds[start] in _LEFT_TO_RIGHT
+    while position < len(kinds):
+        ahead = position
+        while ahead < len(kinds) and not _forward(kinds[ahead]) and kinds[ahead] not in _RIGHT_TO_LEFT:
+            ahead += 1
+        if ahead == len(kinds) or kinds[ahead] in _RIGHT_TO_LEFT:
+            return end
+        between = kinds[position:ahead]
+        letters = letters or kinds[ahead] in _LEFT_TO_RIGHT
+        if between and not letters and not _joins_numbers(between) and not _letters_follow(kinds, ahead):
+            return end
+        end = position = ahead + 1
+    return end
+
+
+def _forward(kind: str) -> bool:
+    return kind in _LEFT_TO_RIGHT or kind in _NUMBER or kind in _NUMBER_SIGN
+
+
+def _joins_numbers(between: Sequence[str]) -> bool:
+    return len(between) == 1 and between[0] in _NUMBER_JOINER
+
+
+def _letters_follow(kinds: Sequence[str], start: int) -> bool:
+    """Say whether a left-to-right letter comes before the next right-to-left one."""
+    for kind in kinds[start:]:
+        if kind in _RIGHT_TO_LEFT:
+            return False
+        if kind in _LEFT_TO_RIGHT:
+            return True
+    return False

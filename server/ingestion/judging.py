@@ -1,0 +1,144 @@
+"""The verdict on every page: indexed, left out with a reason, or shown to a person. Never silently dropped. Pure."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from server.ingestion import furniture
+from server.ingestion.extraction.page import Method, Page
+from server.ingestion.paragraphs import join_lines
+from server.text import detection, nearduplicate, pagequality
+from server.text.language import Language
+from server.text.pagequality import Fault
+
+SURE_LANGUAGE = 0.8
+"""Below this probability a page counts as being in the document's prevailing language."""
+MIN_COMPARED_WORDS = 20
+"""Shorter pages (titles, chapter pages) repeat for good reasons and are not compared."""
+_FOR_A_PERSON = frozenset({Fault.UNREADABLE, Fault.REVERSED, Fault.BROKEN_CHARACTER_MAP, Fault.LOW_OCR_CONFIDENCE})
+_FROM_TEXT_LAYER = frozenset({Method.TEXT_LAYER, Method.REORDERED})
+_PRINTED = _FROM_TEXT_LAYER | {Method.OCR}
+BROKEN_MAP = "The document's fonts map letters wrongly; its text layer cannot be trusted."
+
+
+class PageVerdict(StrEnum):
+    """What becomes of a page."""
+
+    INDEXED = "indexed"
+    REVIEW = "review"
+    """Left out until a person has looked: its text cannot be trusted."""
+    REJECTED = "rejected"
+    DUPLICATE = "duplicate"
+    """Left out: the same document has it already."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedPage:
+    """A page's final text with its verdict. `score` is 0 to 1; `fingerprint` is None for pages too short to compare.
+
+    `duplicate_of` is an earlier page of the same document.
+    """
+
+    number: int
+    text: str
+    language: Language
+    verdict: PageVerdict
+    reason: str
+    score: float
+    words: int
+    fingerprint: int | None
+    duplicate_of: int | None = None
+
+    @property
+    def flagged(self) -> bool:
+        """Say whether a person should look at the page."""
+        return self.verdict is PageVerdict.REVIEW or (self.verdict is PageVerdict.INDEXED and bool(self.reason))
+
+
+def judge(pages: Sequence[Page], declared: Language | None = None) -> list[JudgedPage]:
+    """Judge all pages of a document, in order. `declared` is the language its owner named, if any."""
+    texts = _reading_texts(pages)
+    prevailing = declared or _prevailing_language(texts)
+    broken_map = pagequality.map_is_broken(page.text for page in pages if page.method in _FROM_TEXT_LAYER)
+    judged = []
+    for page, text in zip(pages, texts, strict=True):
+        found = _judge_page(page, text, declared, prevailing)
+        if broken_map and page.method in _FROM_TEXT_LAYER and found.language is not Language.FRENCH:
+            found = replace(found, verdict=PageVerdict.REVIEW, reason=BROKEN_MAP)
+        judged.append(found)
+    return _mark_repeated(_keep_short_documents(judged))
+
+
+def _reading_texts(pages: Sequence[Page]) -> list[str]:
+    """Return each page's text without running heads, its wrapped lines joined; markup has neither."""
+    stripped = furniture.strip([page.text for page in pages])
+    return [
+        join_lines(text) if page.method in _PRINTED else page.text for page, text in zip(pages, stripped, strict=True)
+    ]
+
+
+def _prevailing_language(texts: Sequence[str]) -> Language:
+    weights: Counter[Language] = Counter()
+    for text in texts:
+        if text:
+            weights[detection.detect(text).language] += len(text)
+    return weights.most_common(1)[0][0] if weights else Language.OTHER
+
+
+def _judge_page(page: Page, text: str, declared: Language | None, prevailing: Language) -> JudgedPage:
+    quality = pagequality.inspect(text, ocr_confidence=page.confidence, expected=declared)
+    words = len(text.split())
+    return JudgedPage(
+        number=page.number,
+        text=text,
+        language=declared or _language(text, prevailing),
+        verdict=_verdict(quality.fault),
+        reason=quality.reason,
+        score=quality.score,
+        words=words,
+        fingerprint=nearduplicate.simhash(text) if words >= MIN_COMPARED_WORDS else None,
+    )
+
+
+def _language(text: str, prevailing: Language) -> Language:
+    found = detection.detect(text)
+    return found.language if found.confidence >= SURE_LANGUAGE else prevailing
+
+
+def _verdict(fault: Fault | None) -> PageVerdict:
+    if fault is None:
+        return PageVerdict.INDEXED
+    return PageVerdict.REVIEW if fault in _FOR_A_PERSON else PageVerdict.REJECTED
+
+
+def _keep_short_documents(pages: list[JudgedPage]) -> list[JudgedPage]:
+    """Index the words of a document that has no full page: a short note is short by intent."""
+    if any(page.verdict is not PageVerdict.REJECTED or page.words >= pagequality.FEWEST_TOKENS for page in pages):
+        return pages
+    return [replace(page, verdict=PageVerdict.INDEXED, reason="") if page.words else page for page in pages]
+
+
+def _mark_repeated(pages: list[JudgedPage]) -> list[JudgedPage]:
+    """Leave out pages that nearly repeat an earlier one of the same document."""
+    kept: list[JudgedPage] = []
+    marked: list[JudgedPage] = []
+    for page in pages:
+        original = _original(page, kept) if page.verdict is PageVerdict.INDEXED else None
+        if original is not None:
+            reason = f"The page repeats page {original.number}."
+            page = replace(page, verdict=PageVerdict.DUPLICATE, reason=reason, duplicate_of=original.number)
+        elif page.fingerprint is not None and page.verdict is PageVerdict.INDEXED:
+            kept.append(page)
+        marked.append(page)
+    return marked
+
+
+def _original(page: JudgedPage, earlier: Sequence[JudgedPage]) -> JudgedPage | None:
+    if page.fingerprint is None or not earlier:
+        return None
+    fingerprints = [other.fingerprint or 0 for other in earlier]
+    for at in nearduplicate.candidates(page.fingerprint, fingerprints):
+        if nearduplicate.is_duplicate(page.text, earlier[int(at)].text):
+            return earlier[int(at)]
+    return None

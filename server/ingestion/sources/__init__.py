@@ -1,0 +1,1 @@
+"""Web sources: polite, guarded fetching of allow-listed sites into documents."""

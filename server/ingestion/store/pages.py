@@ -1,0 +1,156 @@
+"""Pages as read, their verdicts, and the search for pages that nearly repeat them in other documents."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from server.ingestion.extraction.page import Method, Page
+from server.ingestion.judging import JudgedPage
+from server.text.nearduplicate import CANDIDATE_DISTANCE, LONG_TEXT_WORDS, signed
+
+READER_VERSION = 1
+"""Raise it when extraction changes: pages of an older reader are read again."""
+_LENGTH_RATIO = 1.5
+"""Pages whose lengths differ more than this cannot share enough of their text."""
+_MOST_CANDIDATES = 5
+
+ADD = text(
+    "INSERT INTO page (document_id, number, file_sha256, reader_version, text, method, confidence)"
+    " VALUES (:document_id, :number, :sha256, :version, :text, :method, :confidence)"
+    " ON CONFLICT (document_id, number) DO UPDATE SET file_sha256 = :sha256, reader_version = :version, text = :text,"
+    " method = :method, confidence = :confidence, verdict = 'unread', reason = '', fingerprint = NULL"
+)
+READ = text(
+    "SELECT number, text, method, confidence FROM page"
+    " WHERE document_id = :document_id AND file_sha256 = :sha256 AND reader_version = :version ORDER BY number"
+)
+DISCARD = text(
+    "DELETE FROM page WHERE document_id = :document_id AND (file_sha256 <> :sha256 OR reader_version <> :version)"
+)
+JUDGE = text(
+    "UPDATE page SET verdict = judged.verdict, reason = judged.reason, quality = judged.quality,"
+    " language = judged.language, words = judged.words, fingerprint = judged.fingerprint,"
+    " duplicate_document_id = CASE WHEN judged.duplicate IS NOT NULL THEN page.document_id END,"
+    " duplicate_number = judged.duplicate"
+    " FROM unnest(CAST(:numbers AS int[]), CAST(:verdicts AS text[]), CAST(:reasons AS text[]),"
+    " CAST(:qualities AS real[]), CAST(:languages AS text[]), CAST(:words AS int[]), CAST(:fingerprints AS bigint[]),"
+    " CAST(:duplicates AS int[])) AS judged (number, verdict, reason, quality, language, words, fingerprint, duplicate)"
+    " WHERE page.document_id = :document_id AND page.number = judged.number"
+)
+LINK = text(
+    "UPDATE page SET duplicate_document_id = :other_id, duplicate_number = :other_number"
+    " WHERE document_id = :document_id AND number = :number"
+)
+_SAME_BAND = " OR ".join(
+    f"((fingerprint >> {shift}) & 65535) = ((CAST(:fingerprint AS bigint) >> {shift}) & 65535)"
+    for shift in (48, 32, 16)
+)
+_NEAR = (
+    "SELECT page.document_id, number, page.text FROM page JOIN document ON document.id = page.document_id"
+    " WHERE page.document_id <> :document_id AND page.verdict = 'indexed'"
+    " AND document.namespace = :namespace"
+    " AND (document.visibility = 'shared' OR document.owner_id = CAST(:owner_id AS uuid))"
+    " AND bit_count(CAST(fingerprint # CAST(:fingerprint AS bigint) AS bit(64))) <= :distance"
+)
+NEAR_LONG = text(
+    f"{_NEAR} AND fingerprint IS NOT NULL"
+    f" AND ({_SAME_BAND} OR (fingerprint & 65535) = (CAST(:fingerprint AS bigint) & 65535)) LIMIT :most"
+)
+NEAR_SHORT = text(f"{_NEAR} AND fingerprint IS NOT NULL AND words BETWEEN :fewest_words AND :most_words LIMIT :most")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPage:
+    """A page of another document, for comparing."""
+
+    document_id: UUID
+    number: int
+    text: str
+
+
+class PageStore:
+    """Rows of `page`."""
+
+    async def add(self, connection: AsyncConnection, document_id: UUID, sha256: str, pages: Sequence[Page]) -> None:
+        """Keep pages as read from the file with this hash."""
+        await connection.execute(
+            ADD,
+            [
+                {
+                    "document_id": document_id,
+                    "number": page.number,
+                    "sha256": sha256,
+                    "version": READER_VERSION,
+                    "text": page.text,
+                    "method": page.method,
+                    "confidence": page.confidence,
+                }
+                for page in pages
+            ],
+        )
+
+    async def read(self, connection: AsyncConnection, document_id: UUID, sha256: str) -> list[Page]:
+        """Return the pages that were read of exactly this file, in order."""
+        rows = await connection.execute(READ, {"document_id": document_id, "sha256": sha256, "version": READER_VERSION})
+        return [Page(row.number, row.text, Method(row.method), row.confidence) for row in rows]
+
+    async def discard_others(self, connection: AsyncConnection, document_id: UUID, sha256: str) -> None:
+        """Delete pages of an earlier file or reader."""
+        await connection.execute(DISCARD, {"document_id": document_id, "sha256": sha256, "version": READER_VERSION})
+
+    async def judge(self, connection: AsyncConnection, document_id: UUID, pages: Sequence[JudgedPage]) -> None:
+        """Keep the verdicts."""
+        await connection.execute(
+            JUDGE,
+            {
+                "document_id": document_id,
+                "numbers": [page.number for page in pages],
+                "verdicts": [page.verdict.value for page in pages],
+                "reasons": [page.reason for page in pages],
+                "qualities": [page.score for page in pages],
+                "languages": [page.language.value for page in pages],
+                "words": [page.words for page in pages],
+                "fingerprints": [None if page.fingerprint is None else signed(page.fingerprint) for page in pages],
+                "duplicates": [page.duplicate_of for page in pages],
+            },
+        )
+
+    async def near(
+        self,
+        connection: AsyncConnection,
+        document_id: UUID,
+        owner_id: UUID | None,
+        namespace: str,
+        fingerprint: int,
+        words: int,
+    ) -> list[StoredPage]:
+        """Return pages of other documents, for the same readers, that are worth a comparison."""
+        values = {
+            "document_id": document_id,
+            "owner_id": owner_id,
+            "namespace": namespace,
+            "fingerprint": signed(fingerprint),
+            "distance": CANDIDATE_DISTANCE,
+            "most": _MOST_CANDIDATES,
+        }
+        if words >= LONG_TEXT_WORDS:
+            rows = await connection.execute(NEAR_LONG, values)
+        else:
+            lengths = {"fewest_words": int(words / _LENGTH_RATIO), "most_words": int(words * _LENGTH_RATIO)}
+            rows = await connection.execute(NEAR_SHORT, values | lengths)
+        return [StoredPage(row.document_id, row.number, row.text) for row in rows]
+
+    async def link(self, connection: AsyncConnection, document_id: UUID, number: int, other: StoredPage) -> None:
+        """Note that a page nearly repeats a page of another document."""
+        await connection.execute(
+            LINK,
+            {
+                "document_id": document_id,
+                "number": number,
+                "other_id": other.document_id,
+                "other_number": other.number,
+            },
+        )

@@ -1,0 +1,95 @@
+"""Embeddings from any endpoint that speaks OpenAI's embeddings protocol."""
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Final
+
+import numpy as np
+import openai
+from openai.types import CreateEmbeddingResponse
+
+from server.models.openai_compatible import Observe, unobserved
+from server.models.openai_failures import client, correlation, failing
+from server.models.port import Matrix, ProviderFailure, Purpose
+
+_BATCH_TEXTS: Final = 96
+"""Texts per request; Gemini takes 100, OpenAI 2,048 and 300,000 tokens in all."""
+
+
+class OpenAIEmbedder:
+    """Implements `server.models.port.Embedder`. Never another model than the one named: that would be another space."""
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        dimensions: int,
+        api_key: str = "",
+        *,
+        timeout_seconds: float = 30.0,
+        observe: Observe = unobserved,
+    ) -> None:
+        self._model = model
+        self._dimensions = dimensions
+        self._observe = observe
+        self._client = client(base_url, api_key, timeout_seconds)
+        self._takes_dimensions = True
+
+    @property
+    def name(self) -> str:
+        """Name of the vector space: the model and the length of its vectors."""
+        return f"{self._model}-{self._dimensions}"
+
+    @property
+    def dimensions(self) -> int:
+        """Length of each vector."""
+        return self._dimensions
+
+    async def close(self) -> None:
+        """Release connections."""
+        await self._client.close()
+
+    async def embed(self, texts: Sequence[str], purpose: Purpose) -> Matrix:
+        """Return one unit vector per text, in order. These models embed queries and passages alike."""
+        if not texts:
+            return np.empty((0, self._dimensions), np.float32)
+        starts = range(0, len(texts), _BATCH_TEXTS)
+        parts = [await self._embed(list(texts[start : start + _BATCH_TEXTS])) for start in starts]
+        return np.concatenate(parts)
+
+    async def _embed(self, texts: list[str]) -> Matrix:
+        started_at, used = time.perf_counter(), 0
+        try:
+            with failing():
+                reply = await self._create(texts)
+            if not isinstance(reply, CreateEmbeddingResponse) or not reply.data:
+                raise ProviderFailure("the reply holds no embeddings", transient=True)
+            used = reply.usage.total_tokens if reply.usage else 0
+            rows = [item.embedding for item in sorted(reply.data, key=lambda item: item.index)]
+            return _checked(rows, len(texts), self._dimensions)
+        finally:
+            self._observe(self._model, "embeddings", time.perf_counter() - started_at, used)
+
+    async def _create(self, texts: list[str]) -> CreateEmbeddingResponse:
+        create = partial(self._client.embeddings.create, model=self._model, input=texts, extra_headers=correlation())
+        if self._takes_dimensions:
+            with suppress(openai.BadRequestError):
+                return await create(dimensions=self._dimensions)
+        # Models with one length only refuse the parameter; whether that length fits is checked on the vectors.
+        reply = await create()
+        self._takes_dimensions = False
+        return reply
+
+
+def _checked(rows: list[list[float]], count: int, dimensions: int) -> Matrix:
+    """Return the vectors at length 1; raise ProviderFailure for vectors that would poison an index."""
+    if len(rows) != count or any(len(row) != dimensions for row in rows):
+        raise ProviderFailure(f"expected {count} embeddings of {dimensions} numbers", transient=False)
+    matrix = np.asarray(rows, np.float32)
+    lengths = np.linalg.norm(matrix, axis=1, keepdims=True)
+    if not np.isfinite(lengths).all() or not (lengths > 0).all():
+        raise ProviderFailure("the embeddings are not finite numbers", transient=True)
+    unit: Matrix = matrix / lengths
+    return unit

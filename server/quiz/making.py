@@ -1,0 +1,308 @@
+"""Making a quiz: a task that the server owns, events that are stored before anybody sees them, one exact charge.
+
+The stream a caller reads is a window on the stored events; the same request_id opens the same window again.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
+from uuid import UUID, uuid4
+
+import structlog
+
+from server.caller import Caller, acting_as, current, detached, system
+from server.corpus.passage import CorpusFilter
+from server.corpus.service import CorpusService
+from server.database.once import fingerprint
+from server.database.pool import Database
+from server.models.port import (
+    DraftQuestion,
+    Finished,
+    ProviderFailure,
+    QuestionKind,
+    QuizTask,
+    Source,
+    TutorModel,
+)
+from server.quiz.events import Completed, Event, Progress, Started, StepDegraded
+from server.quiz.pricing import Quote, quote
+from server.quiz.question import Difficulty, Evidence, Key, Question
+from server.quiz.sources import MAX_SOURCES, QuizSource, fit, of_chunk, of_passage
+from server.quiz.store import NewQuiz, QuizStore
+from server.quiz.validation import Backed, Dropped, signature, validate
+from server.quiz.writer import Bell, QuizWriter, rung
+from server.refusal import (
+    ModelUnavailable,
+    NoPassages,
+    NotSignedIn,
+    QuotaExceeded,
+    Refusal,
+    RequestIdReused,
+    ShuttingDown,
+    StoreUnavailable,
+)
+from server.retrieval.search import RetrievalService
+from server.text.detection import detect
+from server.text.language import Language
+from server.text.tokens import count
+from server.wallet.service import Hold, WalletService
+
+log = structlog.get_logger(__name__)
+
+HEARTBEAT_SECONDS = 10.0
+ABANDONED_SECONDS = 60.0
+"""A maker that has been silent for this long is dead."""
+POLL_SECONDS = 0.5
+"""How often a reader looks for events that another process stores."""
+DRAFTS_PER_QUESTION = 2
+"""Drafts asked of the model per question wanted, since some do not hold."""
+
+_ENDINGS: dict[str, type[Refusal]] = {kind.reason: kind for kind in (NoPassages, ModelUnavailable, StoreUnavailable)}
+"""Refusals that end a quiz after it began; every reader of its stream gets the same one."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuizRequest:
+    """What a quiz shall be about. Without a topic, `where.document_ids` or `chunk_ids` say it."""
+
+    topic: str
+    where: CorpusFilter
+    chunk_ids: tuple[str, ...]
+    question_count: int
+    kinds: tuple[QuestionKind, ...]
+    difficulty: Difficulty
+    language: Language | None
+    request_id: UUID
+
+
+class QuizMaker:
+    """Makes quizzes and lets readers follow them."""
+
+    def __init__(
+        self,
+        database: Database,
+        wallet: WalletService,
+        retrieval: RetrievalService,
+        corpus: CorpusService,
+        model: TutorModel,
+        *,
+        open_limit: int,
+    ) -> None:
+        """`open_limit` bounds the unfinished quizzes of one person."""
+        self._database = database
+        self._store = QuizStore()
+        self._wallet = wallet
+        self._retrieval = retrieval
+        self._corpus = corpus
+        self._model = model
+        self._open_limit = open_limit
+        self._bells: dict[UUID, Bell] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
+
+    async def generate(self, request: QuizRequest) -> AsyncIterator[tuple[int, Event]]:
+        """Make a quiz, or find the one this request_id made, and stream its events with their sequences."""
+        quiz_id = await self._open(request)
+        bell, sequence = self._bells.get(quiz_id), 0
+        while True:
+            ticket = bell.ticket() if bell else None
+            if bell and bell.refused:
+                raise bell.refused
+            async with self._database.transaction() as connection:
+                events = await self._store.events(connection, quiz_id, sequence)
+            for sequence, event in events:
+                if isinstance(event, Completed) and event.refusal:
+                    raise _ENDINGS.get(event.refusal, ModelUnavailable)
+                yield sequence, event
+                if isinstance(event, Completed):
+                    return
+            await rung(ticket, POLL_SECONDS)
+
+    async def recover(self) -> int:
+        """Close quizzes whose process died; the expiry of the hold settles what was delivered. Returns how many."""
+        with acting_as(system()):
+            async with self._database.transaction() as connection:
+                abandoned = await self._store.abandoned(connection, ABANDONED_SECONDS)
+                for quiz_id in abandoned:
+                    await self._store.complete(connection, quiz_id)
+                    await self._store.append(connection, quiz_id, Completed(0, None, "", ModelUnavailable.reason))
+        return len(abandoned)
+
+    async def close(self) -> None:
+        """Take no new quizzes and wait for those being made."""
+        self._closing = True
+        if self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _open(self, request: QuizRequest) -> UUID:
+        """Return the quiz of this request; start making it when it is new."""
+        caller = current()
+        if caller.user_id is None:
+            raise NotSignedIn
+        if self._closing:
+            raise ShuttingDown
+        new = NewQuiz(uuid4(), caller.user_id, request.request_id, fingerprint(request), request.difficulty)
+        async with self._database.transaction() as connection:
+            opened = await self._store.open(connection, new, self._open_limit)
+        if opened is None:
+            raise QuotaExceeded(limit="unfinished_quizzes", allowed=self._open_limit)
+        quiz_id, request_hash = opened
+        if request_hash != new.request_hash:
+            raise RequestIdReused
+        if quiz_id == new.id:
+            self._start(caller, caller.user_id, quiz_id, request)
+        return quiz_id
+
+    def _start(self, caller: Caller, owner_id: UUID, quiz_id: UUID, request: QuizRequest) -> None:
+        self._bells[quiz_id] = bell = Bell()
+        with acting_as(detached(caller)):
+            task = asyncio.create_task(self._make(owner_id, quiz_id, request, bell), name=f"quiz-{quiz_id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: self._bells.pop(quiz_id).ring())
+
+    async def _make(self, owner_id: UUID, quiz_id: UUID, request: QuizRequest, bell: Bell) -> None:
+        """Run one quiz to its end, whatever happens to its readers."""
+        writer = QuizWriter(self._database, self._store, quiz_id, bell)
+        price = quote(request.question_count)
+        ended = Completed(0, None, "", ModelUnavailable.reason)
+        hold: Hold | None = None
+        try:
+            async with self._wallet.hold(owner_id, price.estimate_tokens, "quiz", request.request_id) as hold:
+                await writer.emit(Started(quiz_id, hold.reservation.id, price.max_charge_tokens))
+                ended = await self._write(writer, request, price, hold)
+        except Refusal as refusal:
+            if not writer.started:
+                await writer.forget(refusal)
+                return
+            ended = Completed(0, None, "", refusal.reason)
+        except ProviderFailure:
+            log.warning("quiz_model_failed", quiz_id=str(quiz_id))
+        receipt = hold.receipt if hold else None
+        await writer.finish(Completed(ended.dropped_questions, receipt, ended.model, ended.refusal))
+
+    async def _write(self, writer: QuizWriter, request: QuizRequest, price: Quote, hold: Hold) -> Completed:
+        await writer.emit(Progress("searching"))
+        sources = fit(await self._sources(writer, request), price.context_tokens)
+        language = request.language or detect(request.topic or sources[0].text).language
+        if language is Language.OTHER:
+            language = sources[0].language
+        title = request.topic.strip() or sources[0].document_title
+        await writer.describe(title, language, request.where.subject or sources[0].subject)
+        await writer.emit(Progress("writing"))
+        task = QuizTask(
+            topic=title,
+            sources=tuple(Source(n, s.text, s.document_title, s.page) for n, s in enumerate(sources, 1)),
+            language=language,
+            question_count=request.question_count * DRAFTS_PER_QUESTION,
+            kinds=request.kinds or tuple(QuestionKind),
+            difficulty=request.difficulty.value,
+            max_tokens=price.answer_tokens,
+            seed=request.request_id.int % 2**31,
+        )
+        return await self._ask(writer, task, sources, request.question_count, price, hold)
+
+    async def _ask(
+        self, writer: QuizWriter, task: QuizTask, sources: list[QuizSource], wanted: int, price: Quote, hold: Hold
+    ) -> Completed:
+        """Draft, judge and store questions until enough hold; charge the prompt and all that was drafted."""
+        asked: set[str] = set()
+        drafted, model = 0, self._model.name
+        spent = self._model.prompt_tokens(task)
+        async with aclosing(_with_heartbeat(self._model.quiz(task), writer.beat)) as drafts:
+            async for event in drafts:
+                if isinstance(event, Finished):
+                    model, spent = event.model, event.usage.prompt_tokens + event.usage.completion_tokens
+                    break
+                drafted, spent = drafted + 1, spent + _tokens(event)
+                backed = _judge(event, sources, asked)
+                if backed is None:
+                    continue
+                asked.add(signature(event))
+                charge = min(spent, price.max_charge_tokens)
+                await writer.ask(
+                    _question(backed, len(asked), sources[event.source_number - 1], task.topic),
+                    partial(self._wallet.delivered, reservation_id=hold.reservation.id, tokens=charge),
+                )
+                if len(asked) == wanted:
+                    break
+        if not asked:
+            raise NoPassages("The pages found do not carry a question; choose another topic or other filters.")
+        hold.spend(min(spent, price.max_charge_tokens))
+        return Completed(drafted - len(asked), None, model)
+
+    async def _sources(self, writer: QuizWriter, request: QuizRequest) -> Sequence[QuizSource]:
+        if request.chunk_ids:
+            chunks = await self._corpus.chunks(request.chunk_ids)
+            found = [of_chunk(chunks[chunk_id]) for chunk_id in request.chunk_ids if chunk_id in chunks]
+        elif request.topic.strip():
+            result = await self._retrieval.search(request.topic, request.where, MAX_SOURCES)
+            for step in result.degraded:
+                await writer.emit(StepDegraded(step.step.value, step.reason))
+            found = [of_passage(passage, request.where.subject) for passage in result.passages]
+        else:
+            found = [of_chunk(chunk) for chunk in await self._corpus.sample(request.where, MAX_SOURCES)]
+        if not found:
+            raise NoPassages
+        return found
+
+
+def _judge(draft: DraftQuestion, sources: Sequence[QuizSource], asked: Collection[str]) -> Backed | None:
+    if not 1 <= draft.source_number <= len(sources):
+        return None
+    verdict = validate(draft, sources[draft.source_number - 1].text, asked)
+    if isinstance(verdict, Dropped):
+        log.info("quiz_question_dropped", reason=verdict.reason, kind=draft.kind.value)
+        return None
+    return verdict
+
+
+def _question(backed: Backed, number: int, source: QuizSource, topic: str) -> Question:
+    draft = backed.draft
+    evidence = Evidence(
+        chunk_id=source.chunk_id,
+        document_id=source.document_id,
+        document_title=source.document_title,
+        page=source.page,
+        quote=source.text[backed.start : backed.end],
+        start=source.start + backed.start,
+        end=source.start + backed.end,
+    )
+    return Question(
+        id=uuid4(),
+        number=number,
+        kind=draft.kind,
+        stem=draft.stem.strip(),
+        options=draft.options,
+        topic=draft.topic or topic,
+        key=Key(draft.correct, draft.accepted, draft.explanation, evidence),
+    )
+
+
+def _tokens(draft: DraftQuestion) -> int:
+    return count("\n".join([draft.stem, *draft.options, *draft.accepted, draft.explanation, draft.quote]))
+
+
+async def _with_heartbeat(
+    drafts: AsyncIterator[DraftQuestion | Finished], beat: Callable[[], Awaitable[None]]
+) -> AsyncGenerator[DraftQuestion | Finished]:
+    """Pass drafts on and beat while the model is silent; closing it closes the model's stream."""
+    pending = asyncio.ensure_future(anext(drafts, None))
+    try:
+        while True:
+            done, _ = await asyncio.wait({pending}, timeout=HEARTBEAT_SECONDS)
+            if not done:
+                await beat()
+                continue
+            draft = pending.result()
+            if draft is None:
+                return
+            yield draft
+            pending = asyncio.ensure_future(anext(drafts, None))
+    finally:
+        pending.cancel()
+        await asyncio.gather(pending, return_exceptions=True)
+        if isinstance(drafts, AsyncGenerator):
+            await drafts.aclose()

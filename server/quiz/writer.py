@@ -1,0 +1,94 @@
+"""The stored events of one quiz being made: nothing is shown before it is durable."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from server.database.pool import Database
+from server.quiz.events import Asked, Completed, Event, Heartbeat, Started
+from server.quiz.question import Question
+from server.quiz.store import QuizStore
+from server.refusal import Refusal
+from server.text.language import Language
+
+Delivered = Callable[[AsyncConnection], Awaitable[None]]
+"""Records in the same transaction what the student has received, for the wallet."""
+
+
+@dataclass(slots=True)
+class Bell:
+    """Wakes readers in this process when something was stored; `refused` when the quiz ended before it began."""
+
+    refused: Refusal | None = None
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def ring(self) -> None:
+        """Wake everybody who waits."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def ticket(self) -> asyncio.Event:
+        """Return what to wait on; take it before reading the store, so that no ring is missed."""
+        return self._changed
+
+
+async def rung(ticket: asyncio.Event | None, seconds: float) -> None:
+    """Wait for a ring, but no longer than `seconds`, since another process may store the events."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await (ticket or asyncio.Event()).wait()
+
+
+class QuizWriter:
+    """Writes one quiz; used by the one task that makes it."""
+
+    def __init__(self, database: Database, store: QuizStore, quiz_id: UUID, bell: Bell) -> None:
+        self._database = database
+        self._store = store
+        self._quiz_id = quiz_id
+        self._bell = bell
+        self.started = False
+
+    async def emit(self, event: Event) -> None:
+        """Store an event and show it."""
+        async with self._database.transaction() as connection:
+            await self._store.append(connection, self._quiz_id, event)
+        self.started = self.started or isinstance(event, Started)
+        self._bell.ring()
+
+    async def beat(self) -> None:
+        """Say that the quiz is still being made, to readers and to whoever looks for dead makers."""
+        async with self._database.transaction() as connection:
+            await self._store.beat(connection, self._quiz_id)
+        await self.emit(Heartbeat())
+
+    async def describe(self, title: str, language: Language, subject: str) -> None:
+        """Store what was learned from the sources."""
+        async with self._database.transaction() as connection:
+            await self._store.describe(connection, self._quiz_id, title, language, subject)
+
+    async def ask(self, question: Question, delivered: Delivered) -> None:
+        """Store a question, show it without its key, and record that it was delivered."""
+        async with self._database.transaction() as connection:
+            await self._store.add_question(connection, self._quiz_id, question)
+            await self._store.append(connection, self._quiz_id, Asked(question.without_key()))
+            await delivered(connection)
+        self._bell.ring()
+
+    async def finish(self, completed: Completed) -> None:
+        """Close the quiz and show its end, once."""
+        async with self._database.transaction() as connection:
+            if await self._store.complete(connection, self._quiz_id):
+                await self._store.append(connection, self._quiz_id, completed)
+        self._bell.ring()
+
+    async def forget(self, refusal: Refusal) -> None:
+        """Drop a quiz that was refused before it began, so that its request_id may try again."""
+        async with self._database.transaction() as connection:
+            await self._store.forget(connection, self._quiz_id)
+        self._bell.refused = refusal
+        self._bell.ring()

@@ -1,0 +1,151 @@
+"""The events of one running answer: written in small batches, shown to followers once they are durable.
+
+The first text is written at once, later text every `interval_seconds`; text that arrives meanwhile becomes one event.
+So a fast model costs few writes and a slow one is seen word by word.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import suppress
+
+from server.refusal import StoreUnavailable
+from server.retrieval.events import Completed, Delta, Event, Heartbeat, Payload
+
+INTERVAL_SECONDS = 0.06
+COMPANY_SECONDS = 0.01
+"""Events without text wait this long for the first text, to be written together."""
+HEARTBEAT_SECONDS = 4.0
+"""A running answer writes at least this often; each write renews its lease."""
+RETRY_SECONDS = (0.1, 0.3, 1.0, 2.0)
+"""Waits between attempts while PostgreSQL does not answer; then the answer is given up to the lease."""
+
+
+class Lost(Exception):
+    """The answer belongs to another process now, or can no longer be written."""
+
+
+Write = Callable[[Sequence[Event]], Awaitable[None]]
+"""Makes events durable; raises Lost when the answer is no longer ours."""
+
+
+class Journal:
+    """One answer's events in memory, from the first; followers see only what is durable."""
+
+    def __init__(self, opened: Sequence[Event], write: Write) -> None:
+        """Begin with the events that were stored when the answer was opened."""
+        self._events = list(opened)
+        self._pending: list[Payload] = []
+        self._text: list[str] = []
+        self._write = write
+        self._pending_any = asyncio.Event()
+        self._pending_text = asyncio.Event()
+        self._stopped = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._given_up = False
+
+    @property
+    def text(self) -> str:
+        """Return the whole text so far, durable or not."""
+        return "".join(self._text)
+
+    @property
+    def last_sequence(self) -> int:
+        """Return the last durable sequence."""
+        return self._events[-1].sequence
+
+    def append(self, payload: Payload) -> None:
+        """Take an event for the next batch; text joins text that still waits."""
+        self._pending_any.set()
+        if isinstance(payload, Delta):
+            self._pending_text.set()
+            self._text.append(payload.text)
+            if self._pending and isinstance(last := self._pending[-1], Delta):
+                self._pending[-1] = Delta(last.text + payload.text)
+                return
+        self._pending.append(payload)
+
+    async def keep(self) -> None:
+        """Write batches until stopped; raises Lost when the answer is no longer ours to write."""
+        while not self._stopped.is_set():
+            if not await _set_within(HEARTBEAT_SECONDS, self._pending_any):
+                self.append(Heartbeat())
+            await _set_within(COMPANY_SECONDS, self._pending_text)
+            text = self._pending_text.is_set()
+            await self._flush()
+            if text:
+                await _set_within(INTERVAL_SECONDS, self._stopped)
+        await self._flush()
+
+    def stop(self) -> None:
+        """Let `keep` write what is pending and return."""
+        self._stopped.set()
+        self._pending_any.set()
+        self._pending_text.set()
+
+    def end(self, completed: Event) -> None:
+        """Show the last event, which was stored together with the end of the answer."""
+        self._show([completed])
+
+    def give_up(self) -> None:
+        """Tell followers to read on from the store."""
+        self._given_up = True
+        self._notify()
+
+    async def follow(self, after_sequence: int) -> AsyncGenerator[Event]:
+        """Yield durable events after a sequence; ends after `Completed`, or early when the journal was given up."""
+        place = after_sequence
+        while True:
+            changed = self._changed
+            for event in self._events[place:]:
+                place = event.sequence
+                yield event
+                if isinstance(event.payload, Completed):
+                    return
+            if self._given_up:
+                return
+            if changed is self._changed:
+                await changed.wait()
+
+    async def _flush(self) -> None:
+        self._pending_any.clear()
+        self._pending_text.clear()
+        if not self._pending:
+            return
+        first = self.last_sequence + 1
+        batch = [Event(first + place, payload) for place, payload in enumerate(self._pending)]
+        self._pending = []
+        try:
+            await self._write_through(batch)
+        except BaseException:
+            self.give_up()
+            raise
+        self._show(batch)
+
+    async def _write_through(self, batch: Sequence[Event]) -> None:
+        for pause in RETRY_SECONDS:
+            with suppress(StoreUnavailable):
+                return await self._write(batch)
+            await asyncio.sleep(pause)
+        try:
+            await self._write(batch)
+        except StoreUnavailable as error:
+            raise Lost from error
+        return None
+
+    def _show(self, batch: Sequence[Event]) -> None:
+        self._events.extend(batch)
+        self._notify()
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+async def _set_within(seconds: float, event: asyncio.Event) -> bool:
+    """Wait for an event; False when it was not set in time."""
+    if event.is_set():
+        return True
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            return await event.wait()
+    return False

@@ -1,0 +1,90 @@
+"""The furnished retrieval room: all that app.py needs of it, put together from plain values and ports."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import uuid4
+
+from server.caller import Tier
+from server.database.once import Once
+from server.database.pool import Database
+from server.models.port import ProviderState, TutorModel
+from server.retrieval.answering import AnswerService
+from server.retrieval.conversations import ConversationService
+from server.retrieval.generation import Means
+from server.retrieval.query import Understanding, counterparts
+from server.retrieval.recovery import Recovery
+from server.retrieval.search import Library, LiveIndex, RetrievalService
+from server.retrieval.settlement import Settlement
+from server.retrieval.store import AnswerStore, ConversationStore
+from server.vectors.port import VectorStore
+from server.wallet.service import WalletService
+
+LEASE_SECONDS = 12.0
+"""An answer whose process wrote nothing for this long is taken for dead; a live one writes three times in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The settings of the room.
+
+    `results` are the most passages per tier, `open_answers` the unfinished answers of a user, `running_answers` those
+    of this process. `answer_seconds` bounds one answer and must stay below the reservations' time to live.
+    """
+
+    results: Mapping[Tier, int]
+    open_answers: int = 3
+    running_answers: int = 2_000
+    answer_seconds: float = 240.0
+    lease_seconds: float = LEASE_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalRoom:
+    """What others use: `search` for passages (also by quizzes), `answers` and `conversations` for students,
+    `recovery` for the schedule and the start of the server."""
+
+    search: RetrievalService
+    answers: AnswerService
+    conversations: ConversationService
+    recovery: Recovery
+
+
+def furnish(
+    database: Database,
+    once: Once,
+    wallet: WalletService,
+    library: Library,
+    vectors: VectorStore,
+    live: Callable[[], Awaitable[LiveIndex | None]],
+    model: TutorModel,
+    terms: Terms,
+    *,
+    quoting: TutorModel | None = None,
+    breakers: Callable[[], Sequence[ProviderState]] = tuple,
+) -> RetrievalRoom:
+    """Put the room together.
+
+    `live` names the index to search and its embedder, None before the first document. `quoting` answers with
+    quotations, free of charge, when `model` cannot. `breakers` tells the states of the model chain for traces.
+    """
+    process_id = uuid4()
+    store = AnswerStore()
+    means = Means(
+        database=database,
+        store=store,
+        wallet=wallet,
+        settlement=Settlement(database, store, wallet, process_id),
+        model=model,
+        quoting=quoting,
+        bridge=counterparts,
+        breakers=breakers,
+        process_id=process_id,
+        lease_seconds=terms.lease_seconds,
+        answer_seconds=terms.answer_seconds,
+    )
+    search = RetrievalService(library, vectors, model, Understanding(model), live, terms.results)
+    recovery = Recovery(means)
+    answers = AnswerService(
+        means, once, search, recovery, open_limit=terms.open_answers, running_limit=terms.running_answers
+    )
+    return RetrievalRoom(search, answers, ConversationService(database, ConversationStore(), answers.cancel), recovery)

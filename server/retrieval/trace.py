@@ -1,0 +1,123 @@
+"""The story of one question for operators: what each step was asked and answered, without secrets and page texts."""
+
+import json
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Any
+
+from server.models.port import ProviderState, Usage
+from server.retrieval.events import Citation, Ending, Validation
+from server.retrieval.passage import Degraded, Passage, SearchResult
+from server.retrieval.pricing import Quote
+from server.wallet.reservation import Receipt
+
+STORY_BYTES = 16 * 1024
+"""Longest story kept; candidates are dropped from the end of their lists until it fits."""
+WORDS_CHARACTERS = 300
+"""How much of a question, translation or error a story quotes."""
+SHOWN_CANDIDATES = 30
+
+
+class Trace:
+    """Collects what happened, in the order of the pipeline; times are milliseconds since the answer was opened."""
+
+    def __init__(self, question: str) -> None:
+        self._began_at = perf_counter()
+        self._story: dict[str, Any] = {"question": question[:WORDS_CHARACTERS], "stages_ms": {}, "degraded": []}
+
+    def reached(self, stage: str) -> None:
+        """Note when a stage was reached first."""
+        self._story["stages_ms"].setdefault(stage, round((perf_counter() - self._began_at) * 1000, 1))
+
+    def quoted(self, quote: Quote, reservation_id: str) -> None:
+        """Note the plan and its price."""
+        self._story["price"] = {
+            "plan": quote.plan.name,
+            "estimate_tokens": quote.estimate_tokens,
+            "max_charge_tokens": quote.max_charge_tokens,
+            "reservation_id": reservation_id,
+        }
+
+    def found(self, result: SearchResult, searched: str) -> None:
+        """Note what was searched for and what the search did."""
+        trace = result.trace
+        self.reached("found")
+        self._story["search"] = {
+            "query": searched[:WORDS_CHARACTERS],
+            "language": result.detected_language.value,
+            "language_confidence": round(trace.language_confidence, 3),
+            "translation": trace.translation[:WORDS_CHARACTERS],
+            "terms": [[pair.term, pair.counterpart] for pair in result.terms],
+            "cached": trace.cached,
+            "reranked": trace.reranked,
+            "dense": _short(trace.dense),
+            "full_text": _short(trace.full_text),
+            "ranked": _short(trace.ranked),
+        }
+
+    def degraded(self, note: Degraded) -> None:
+        """Note a step that failed."""
+        self._story["degraded"].append([note.step.value, note.reason])
+
+    def prompted(self, passages: Sequence[Passage], tokens: int, language: str) -> None:
+        """Note what the model was given."""
+        self._story["prompt"] = {
+            "passages": [[passage.chunk_id[:16], passage.document_title[:60], passage.page] for passage in passages],
+            "tokens_at_most": tokens,
+            "answer_language": language,
+        }
+
+    def called(self, model: str, usage: Usage | None, error: str = "") -> None:
+        """Note a model call and how it ended."""
+        call: dict[str, Any] = {"model": model, "error": error[:WORDS_CHARACTERS]}
+        if usage is not None:
+            call |= {
+                "prompt_tokens": usage.prompt_tokens,
+                "completion_tokens": usage.completion_tokens,
+                "counted_here": usage.counted_here,
+            }
+        self._story.setdefault("model_calls", []).append(call)
+
+    def breakers(self, states: Sequence[ProviderState]) -> None:
+        """Note the breakers of the model chain when the answer ended."""
+        self._story["breakers"] = {state.name: state.breakers for state in states}
+
+    def ended(self, ending: Ending, citations: Sequence[Citation], validation: Validation) -> None:
+        """Note how the answer ended and what the check found."""
+        self._story["ending"] = ending.value
+        self._story["check"] = {
+            "citations": [[citation.number, citation.page, citation.start, citation.end] for citation in citations],
+            "supported_sentences": validation.supported_sentences,
+            "unsupported_sentences": len(validation.unsupported_sentences),
+            "dropped_citations": list(validation.dropped_citations),
+        }
+
+    def settled(self, receipt: Receipt | None) -> None:
+        """Note what was charged."""
+        if receipt is not None:
+            self._story["receipt"] = {
+                "reserved_tokens": receipt.reserved_tokens,
+                "charged_tokens": receipt.charged_tokens,
+                "refunded_tokens": receipt.refunded_tokens,
+                "written_off_tokens": receipt.written_off_tokens,
+            }
+
+    def story(self) -> str:
+        """Return the story as JSON of at most STORY_BYTES."""
+        for shown in (SHOWN_CANDIDATES, 10, 3, 0):
+            told = json.dumps(_with_candidates(self._story, shown), ensure_ascii=False, separators=(",", ":"))
+            if len(told.encode()) <= STORY_BYTES:
+                return told.replace("\\u0000", "")
+        return json.dumps({"question": self._story["question"], "price": self._story.get("price")})
+
+
+def _short(pairs: Sequence[tuple[str, float]]) -> list[list[Any]]:
+    return [[chunk_id[:16], round(score, 4)] for chunk_id, score in pairs[: 2 * SHOWN_CANDIDATES]]
+
+
+def _with_candidates(story: dict[str, Any], shown: int) -> dict[str, Any]:
+    search = story.get("search")
+    if search is None:
+        return story
+    lists = {name: search[name][:shown] for name in ("dense", "full_text", "ranked")}
+    return story | {"search": search | lists}

@@ -1,0 +1,203 @@
+"""School terms in French, Arabic and Hassaniya: an offline bridge between a question and texts in another language.
+
+Terms are matched by their stems, longest first. Every pair used is kept, so that the student can be shown what the
+question was taken to mean.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Final
+
+from server.text.analysis import terms
+from server.text.fold import canonical, folded
+from server.text.language import Language
+from server.text.stemming import stem
+from server.text.stopwords import STOP_WORDS
+from server.text.transliteration import SHORTEST_SKELETON, arabic_skeleton, latin_skeleton
+
+QUESTION_WORDS: Final = "question"
+"""The subject of words that only make a question; they are translated for reading, not for searching."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One term: its subject and its spellings, the usual one first. Hassaniya is empty where it says the Arabic word."""
+
+    subject: str
+    french: tuple[str, ...]
+    arabic: tuple[str, ...]
+    hassaniya: tuple[str, ...]
+
+    def spellings(self, language: Language) -> tuple[str, ...]:
+        """Return how a language writes the term; a Hassaniya reader is given Arabic letters."""
+        if language is Language.FRENCH:
+            return self.french
+        local = tuple(word for word in self.hassaniya if not word.isascii())
+        return local + self.arabic if language is Language.HASSANIYA else self.arabic
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A term of the question as it was written, and what it was taken for."""
+
+    said: str
+    means: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """A question carried into another language.
+
+    `text` is for reading: each known term in its usual spelling, numbers and names as they were. `search` holds every
+    spelling of the content terms. `pairs` lists what was matched, in order.
+    """
+
+    text: str
+    search: str
+    pairs: tuple[Pair, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Word:
+    """A word of the question: as written, canonical, its stem, and whether it carries content."""
+
+    written: str
+    canonical: str
+    stem: str
+    content: bool
+
+
+@cache
+def entries() -> tuple[Entry, ...]:
+    """Return all entries, in the order of the data file."""
+    lines = (files("server.text") / "data" / "glossary.tsv").read_text("utf-8").splitlines()
+    rows = (line.split("\t") for line in lines if line and not line.startswith("#"))
+    return tuple(Entry(row[0], *(tuple(filter(None, cell.split("|"))) for cell in row[1:4])) for row in rows)
+
+
+_Key = tuple[str, ...]
+
+
+@cache
+def _terms_of(language: Language) -> dict[_Key, list[Entry]]:
+    """Return the entries by the stems of their spellings in `language` (for Hassaniya also by the Arabic ones)."""
+    table: dict[_Key, list[Entry]] = defaultdict(list)
+    for entry in entries():
+        for spelling in _known_spellings(entry, language):
+            key = tuple(terms(spelling))
+            if entry.subject != QUESTION_WORDS and entry not in table[key]:
+                table[key].append(entry)
+    return table
+
+
+@cache
+def _question_phrases(language: Language) -> dict[_Key, Entry]:
+    """Return the question words by their canonical words."""
+    asked = (entry for entry in entries() if entry.subject == QUESTION_WORDS)
+    return {tuple(canonical(word).replace("'", " ").replace("-", " ").split()): entry
+            for entry in asked for word in _known_spellings(entry, language)}  # fmt: skip
+
+
+@cache
+def _arabic_stems_by_skeleton() -> dict[str, str]:
+    """Return the stem of every Arabic word of the glossary by its consonants."""
+    table: dict[str, str] = {}
+    for entry in entries():
+        for word in canonical(" ".join(entry.arabic)).split():
+            if len(skeleton := arabic_skeleton(word)) >= SHORTEST_SKELETON:
+                table.setdefault(skeleton, stem(word))
+    return table
+
+
+def _known_spellings(entry: Entry, language: Language) -> tuple[str, ...]:
+    if language is Language.FRENCH:
+        return entry.french
+    return entry.hassaniya + entry.arabic if language is Language.HASSANIYA else entry.arabic
+
+
+def _words(text: str, source: Language) -> list[_Word]:
+    original = folded(text)
+    found: list[_Word] = []
+    start = 0
+    for piece in "".join(c if c.isalnum() else " " for c in original.text).split():
+        start = original.text.index(piece, start)
+        begin, end = original.span(start, start + len(piece))
+        start += len(piece)
+        root = stem(piece)
+        if source is Language.HASSANIYA and piece.isascii() and (root,) not in _terms_of(source):
+            root = _arabic_stems_by_skeleton().get(latin_skeleton(piece), root)
+        found.append(_Word(text[begin:end], piece, root, piece not in STOP_WORDS))
+    return found
+
+
+def _match_question(words: Sequence[_Word], phrases: dict[_Key, Entry]) -> tuple[Entry, int] | None:
+    for length in range(min(len(words), 5), 0, -1):
+        entry = phrases.get(tuple(word.canonical for word in words[:length]))
+        if entry:
+            return entry, length
+    return None
+
+
+def _match_terms(words: Sequence[_Word], table: dict[_Key, list[Entry]]) -> tuple[list[Entry], int] | None:
+    """Return the entries of the longest term that begins here, and how many words (stop words inside) it takes."""
+    best: tuple[list[Entry], int] | None = None
+    key: _Key = ()
+    for length, word in enumerate(words[:8], 1):
+        if word.content:
+            key += (word.stem,)
+            if key in table:
+                best = table[key], length
+        elif length == 1:
+            return None
+    return best
+
+
+def _matches(words: Sequence[_Word], source: Language) -> Iterator[tuple[list[_Word], list[Entry]]]:
+    """Yield the words of the question in groups, each with the entries it means (none for unknown words)."""
+    table, phrases = _terms_of(source), _question_phrases(source)
+    at = 0
+    while at < len(words):
+        asked = _match_question(words[at:], phrases)
+        term = _match_terms(words[at:], table)
+        if term and (not asked or term[1] >= asked[1]):
+            found, length = term
+        elif asked:
+            found, length = [asked[0]], asked[1]
+        else:
+            found, length = [], 1
+        yield list(words[at : at + length]), found
+        at += length
+
+
+def render(text: str, source: Language, target: Language) -> Rendering | None:
+    """Carry a question into `target` as far as the glossary knows its terms; None when it knows none of them.
+
+    Between Arabic and Hassaniya unknown words stay as they are; into or out of French only numbers and names stay.
+    """
+    if source is target or Language.OTHER in (source, target):
+        return None
+    reading: list[str] = []
+    searching: list[str] = []
+    pairs: list[Pair] = []
+    shares_words = Language.FRENCH not in (source, target)
+    for words, found in _matches(_words(text, source), source):
+        said = " ".join(word.written for word in words)
+        if found:
+            spellings = found[0].spellings(target)
+            reading.append(spellings[0])
+            if found[0].subject != QUESTION_WORDS:
+                searching += dict.fromkeys(word for entry in found for word in entry.spellings(target))
+                if canonical(said) != canonical(spellings[0]):
+                    pairs.append(Pair(said, spellings[0]))
+        elif words[0].canonical.isdigit() or _is_name(words[0], text) or (shares_words and not said.isascii()):
+            reading.append(said)
+            searching.append(said)
+    return Rendering(" ".join(reading), " ".join(searching), tuple(pairs)) if pairs else None
+
+
+def _is_name(word: _Word, text: str) -> bool:
+    """Take a capital inside a sentence for a name (also symbols such as NaCl)."""
+    return word.content and word.written != word.written.lower() and not text.lstrip(" ¿«\"'").startswith(word.written)

@@ -1,0 +1,140 @@
+"""The real edge around servicers that a test hands in, and what refused a call: for tests over a real channel."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID, uuid4
+
+import grpc
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from bacmr.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
+    auth_pb2,
+    auth_pb2_grpc,
+    ingestion_pb2,
+    ingestion_pb2_grpc,
+    quiz_pb2,
+    quiz_pb2_grpc,
+    retrieval_pb2,
+    retrieval_pb2_grpc,
+    wallet_pb2,
+    wallet_pb2_grpc,
+)
+from server.caller import Role, Tier
+from server.edge.server import EdgeServer, Service
+from server.refusal import NotSignedIn
+
+_CONTRACT = (
+    ("AuthService", auth_pb2, auth_pb2_grpc),
+    ("WalletService", wallet_pb2, wallet_pb2_grpc),
+    ("RetrievalService", retrieval_pb2, retrieval_pb2_grpc),
+    ("QuizService", quiz_pb2, quiz_pb2_grpc),
+    ("IngestionService", ingestion_pb2, ingestion_pb2_grpc),
+    ("AdminService", admin_pb2, admin_pb2_grpc),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """An identity as the token verifier would return it, with the token that names it."""
+
+    token: str
+    user_id: UUID
+    role: Role = Role.STUDENT
+    tier: Tier = Tier.FREE
+    session_id: UUID | None = None
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        return (("authorization", f"Bearer {self.token}"),)
+
+
+@dataclass(frozen=True, slots=True)
+class People:
+    """The people that the test's verifier knows."""
+
+    known: dict[str, Who] = field(default_factory=dict)
+
+    def add(self, role: Role = Role.STUDENT, tier: Tier = Tier.FREE) -> Who:
+        who = Who(token=f"token-{uuid4()}", user_id=uuid4(), role=role, tier=tier)
+        self.known[who.token] = who
+        return who
+
+    async def verify(self, token: str) -> Who:
+        if token not in self.known:
+            raise NotSignedIn
+        return self.known[token]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """How a call was refused, with its details unpacked."""
+
+    code: grpc.StatusCode
+    sentence: str
+    details: Mapping[str, Message]
+    trailing: Mapping[str, Any]
+    initial: Mapping[str, Any]
+
+    @property
+    def reason(self) -> str:
+        return self.info.reason
+
+    @property
+    def info(self) -> error_details_pb2.ErrorInfo:
+        found = self.details["ErrorInfo"]
+        assert isinstance(found, error_details_pb2.ErrorInfo)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """A running server with a channel to it."""
+
+    server: EdgeServer
+    channel: grpc.aio.Channel
+    people: People
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.server.port}"
+
+
+def services(**servicers: object) -> list[Service]:
+    """All six services: those named are served by the given servicer, the rest by the generated, empty one."""
+    found = []
+    for name, messages, stubs in _CONTRACT:
+        servicer = servicers.get(name) or getattr(stubs, f"{name}Servicer")()
+        add = getattr(stubs, f"add_{name}Servicer_to_server")
+        found.append(Service(add, servicer, messages.DESCRIPTOR.services_by_name[name]))
+    return found
+
+
+async def refusal(call: Any) -> Refused:
+    """Await a call, or read a stream to its end, and return how it was refused; fails when it was not."""
+    try:
+        if hasattr(call, "__aiter__"):
+            async for _ in call:
+                pass
+        else:
+            await call
+    except grpc.aio.AioRpcError as error:
+        return refused(error)
+    raise AssertionError("the call was answered")
+
+
+def refused(error: grpc.aio.AioRpcError) -> Refused:
+    """Unpack how a call was refused."""
+    trailing = dict(error.trailing_metadata())
+    status = status_pb2.Status.FromString(trailing.get("grpc-status-details-bin", b""))
+    details = {}
+    for packed in status.details:
+        name = packed.TypeName().rpartition(".")[2]
+        assert name not in details, f"{name} twice"
+        detail = getattr(error_details_pb2, name)()
+        packed.Unpack(detail)
+        details[name] = detail
+    return Refused(error.code(), error.details() or "", details, trailing, dict(error.initial_metadata()))

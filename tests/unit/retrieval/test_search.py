@@ -1,0 +1,203 @@
+"""Promises of the search pipeline: what each step adds, and that any one of them may break."""
+
+import asyncio
+from collections.abc import Iterable
+from uuid import uuid4
+
+import pytest
+
+from server.caller import Caller, Role, Tier, acting_as
+from server.corpus.passage import CorpusFilter
+from server.models.port import Purpose
+from server.refusal import NoPassages, StoreUnavailable
+from server.retrieval.passage import SearchResult, Step
+from server.retrieval.query import Understanding
+from server.retrieval.search import LiveIndex, RetrievalService
+from server.text.language import Language
+from tests.fakes import ScriptedModel, ShelfLibrary, ShelfVectors, WordEmbedder, chunk_of
+
+FORCE = "La force est égale à la masse multipliée par l'accélération du corps."
+ENERGY = "L'énergie cinétique dépend de la vitesse du corps et de sa masse."
+CELL = "La cellule vivante respire grâce aux mitochondries."
+QUESTION = "Quelle est la relation entre la force et l'accélération ?"
+STUDENT = Caller(user_id=uuid4(), role=Role.STUDENT, tier=Tier.FREE)
+CAPS = {Tier.FREE: 10, Tier.STANDARD: 20, Tier.PREMIUM: 30}
+
+
+class Bench:
+    """A search over a shelf, with every part breakable."""
+
+    def __init__(self, texts: Iterable[str] = (FORCE, ENERGY, CELL)) -> None:
+        self.library = ShelfLibrary()
+        self.embedder = WordEmbedder()
+        self.vectors = ShelfVectors()
+        self.model = ScriptedModel(translation="العلاقة بين القوة والتسارع")
+        self.index: LiveIndex | None = LiveIndex("chunks__words", self.embedder)
+        self.texts = tuple(texts)
+        self.service = RetrievalService(
+            self.library, self.vectors, self.model, Understanding(self.model), self._live, CAPS
+        )
+
+    async def _live(self) -> LiveIndex | None:
+        return self.index
+
+    async def fill(self) -> "Bench":
+        chunks = [chunk_of(number, text) for number, text in enumerate(self.texts, start=1)]
+        self.library.put(*chunks)
+        rows = await self.embedder.embed(self.texts, Purpose.PASSAGE)
+        self.vectors.rows = {chunk.id: row for chunk, row in zip(chunks, rows, strict=True)}
+        self.embedder.asked.clear()
+        return self
+
+    async def search(self, query: str = QUESTION, who: Caller = STUDENT, limit: int = 0) -> SearchResult:
+        with acting_as(who):
+            return await self.service.search(query, CorpusFilter(), limit)
+
+
+@pytest.fixture
+async def bench() -> Bench:
+    return await Bench().fill()
+
+
+def steps(result: SearchResult) -> set[Step]:
+    return {degraded.step for degraded in result.degraded}
+
+
+async def test_the_passage_that_answers_comes_first(bench: Bench) -> None:
+    result = await bench.search()
+    assert result.passages[0].text == FORCE
+    assert result.detected_language is Language.FRENCH
+    assert result.degraded == ()
+
+
+async def test_a_repeated_question_asks_no_model_no_index_and_no_database(bench: Bench) -> None:
+    first = await bench.search()
+    bench.model.asked.clear()
+    bench.vectors.asked.clear()
+    bench.library.asked.clear()
+    again = await bench.search()
+    assert again.passages == first.passages
+    assert bench.model.asked.total() == bench.vectors.asked.total() == 0
+    assert bench.library.asked["full_text"] == 0
+
+
+async def test_students_share_reranking_but_not_results(bench: Bench) -> None:
+    await bench.search()
+    await bench.search(who=Caller(user_id=uuid4(), role=Role.STUDENT, tier=Tier.FREE))
+    assert bench.model.asked["rerank"] == 1
+    assert bench.vectors.asked["dense"] == 4
+
+
+async def test_a_new_document_is_found_by_a_question_asked_before(bench: Bench) -> None:
+    await bench.search("mitochondries et photosynthèse")
+    bench.library.put(chunk_of(9, "La photosynthèse produit du glucose dans les mitochondries."))
+    result = await bench.search("mitochondries et photosynthèse")
+    assert result.passages[0].page == 9
+
+
+async def test_a_broken_reranker_leaves_the_fused_order(bench: Bench) -> None:
+    bench.model.broken.add("rerank")
+    result = await bench.search()
+    assert steps(result) == {Step.RERANK}
+    assert result.passages[0].text == FORCE
+
+
+async def test_a_broken_translation_leaves_the_question_as_asked(bench: Bench) -> None:
+    bench.model.broken.add("translate")
+    result = await bench.search()
+    assert steps(result) == {Step.TRANSLATION}
+    assert result.passages[0].text == FORCE
+
+
+@pytest.mark.parametrize("part", ["embed", "dense"])
+async def test_a_broken_vector_search_leaves_full_text(bench: Bench, part: str) -> None:
+    bench.embedder.broken.add(part)
+    bench.vectors.broken.add(part)
+    result = await bench.search()
+    assert steps(result) == {Step.DENSE}
+    assert result.passages[0].text == FORCE
+
+
+async def test_broken_full_text_leaves_the_vector_search(bench: Bench) -> None:
+    bench.library.broken.add("full_text")
+    result = await bench.search()
+    assert steps(result) == {Step.FULL_TEXT}
+    assert result.passages[0].text == FORCE
+
+
+async def test_with_both_searches_broken_the_store_is_unavailable(bench: Bench) -> None:
+    bench.library.broken.add("full_text")
+    bench.vectors.broken.add("dense")
+    with pytest.raises(StoreUnavailable):
+        await bench.search()
+
+
+async def test_everything_else_broken_still_finds_passages(bench: Bench) -> None:
+    bench.model.broken |= {"rerank", "translate"}
+    bench.vectors.broken.add("dense")
+    result = await bench.search("force et accélération du corps")
+    assert steps(result) == {Step.RERANK, Step.TRANSLATION, Step.DENSE}
+    assert result.passages[0].text == FORCE
+
+
+async def test_a_result_that_misses_a_step_is_not_kept(bench: Bench) -> None:
+    bench.model.broken.add("rerank")
+    await bench.search()
+    bench.model.broken.clear()
+    assert (await bench.search()).degraded == ()
+
+
+async def test_before_the_first_index_full_text_answers_alone(bench: Bench) -> None:
+    bench.index = None
+    result = await bench.search()
+    assert result.passages[0].text == FORCE
+    assert result.degraded == ()
+
+
+async def test_nothing_found_is_said() -> None:
+    bench = Bench()
+    bench.index = None
+    with pytest.raises(NoPassages):
+        await bench.search("xyzzy")
+
+
+async def test_a_bug_in_a_step_is_not_taken_for_an_outage(bench: Bench) -> None:
+    bench.vectors.rows = {"broken": None}  # type: ignore[dict-item]
+    with pytest.raises(BaseExceptionGroup):
+        await bench.search()
+
+
+@pytest.mark.parametrize(("tier", "cap"), CAPS.items())
+async def test_the_tier_caps_the_results(tier: Tier, cap: int) -> None:
+    bench = await Bench(f"La force numéro {number} de la nature." for number in range(40)).fill()
+    result = await bench.search("la force de la nature", Caller(uuid4(), Role.STUDENT, tier), limit=200)
+    assert len(result.passages) == cap
+
+
+async def test_fewer_results_may_be_asked_for(bench: Bench) -> None:
+    assert len((await bench.search(limit=1)).passages) == 1
+
+
+async def test_without_a_model_the_school_terms_lead_to_the_other_language() -> None:
+    arabic = "القوة تساوي الكتلة في التسارع."
+    bench = await Bench([CELL, arabic]).fill()
+    bench.model.free = True
+    result = await bench.search()
+    assert result.passages[0].text == arabic
+    assert ("force", Language.ARABIC) in {(pair.term, pair.language) for pair in result.terms}
+    assert bench.model.asked["translate"] == 0
+
+
+async def test_a_question_in_the_language_of_the_filter_is_not_translated(bench: Bench) -> None:
+    with acting_as(STUDENT):
+        await bench.service.search(QUESTION, CorpusFilter(language=Language.FRENCH))
+    assert bench.model.asked["translate"] == 0
+
+
+async def test_a_caller_that_hangs_up_leaves_others_their_result(bench: Bench) -> None:
+    leader = asyncio.create_task(bench.search())
+    follower = asyncio.create_task(bench.search())
+    await asyncio.sleep(0)
+    leader.cancel()
+    assert (await follower).passages[0].text == FORCE
+    assert bench.model.asked["rerank"] == 1

@@ -1,0 +1,71 @@
+"""Provider callbacks: who signed them and what they say."""
+
+import hmac
+import json
+from uuid import UUID, uuid4
+
+import pytest
+
+from server.refusal import Invalid, NotSignedIn
+from server.wallet.topup import Payment, SignedJson
+
+SECRET = b"shared with the provider"
+USER = uuid4()
+reader = SignedJson("bankily", SECRET)
+
+
+def body(**change):
+    return json.dumps({"reference": "BK-1", "user_id": str(USER), "tokens": 500, **change}).encode()
+
+
+def signature(content, secret=SECRET):
+    return hmac.digest(secret, content, "sha256").hex()
+
+
+def test_a_signed_callback_is_a_payment():
+    assert reader.read(body(), signature(body())) == Payment("bankily", "BK-1", USER, 500)
+
+
+def test_the_signature_may_be_in_capitals():
+    assert reader.read(body(), signature(body()).upper()).tokens == 500
+
+
+@pytest.mark.parametrize("wrong", ["", "00", signature(body(), b"another secret"), "é"])
+def test_a_wrong_signature_is_nobody(wrong):
+    with pytest.raises(NotSignedIn):
+        reader.read(body(), wrong)
+
+
+def test_a_changed_body_is_nobody():
+    with pytest.raises(NotSignedIn):
+        reader.read(body(tokens=5_000), signature(body()))
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"tokens": 0}, "tokens"),
+        ({"tokens": -5}, "tokens"),
+        ({"tokens": 2_000_000_000}, "tokens"),
+        ({"reference": ""}, "reference"),
+        ({"reference": "x" * 201}, "reference"),
+        ({"user_id": "nobody"}, "user_id"),
+    ],
+)
+def test_a_signed_callback_with_wrong_content_names_the_field(change, field):
+    content = body(**change)
+    with pytest.raises(Invalid) as refused:
+        reader.read(content, signature(content))
+    assert [violation.field for violation in refused.value.violations] == [field]
+
+
+def test_every_callback_about_a_payment_is_the_same_request():
+    payment = Payment("bankily", "BK-1", USER, 500)
+    assert payment.request_id == Payment("bankily", "BK-1", UUID(int=1), 7).request_id
+    assert payment.request_id != Payment("masrvi", "BK-1", USER, 500).request_id
+
+
+@pytest.mark.parametrize(("name", "secret"), [("", b"x"), ("Bank ily", b"x"), ("bankily", b"")])
+def test_a_provider_without_a_name_or_secret_is_not_set_up(name, secret):
+    with pytest.raises(ValueError, match="provider"):
+        SignedJson(name, secret)
