@@ -46,7 +46,10 @@ def _swap_words(text: str, rng: random.Random) -> str:
 def _marks(text: str, rng: random.Random) -> str:
     """Add vowel marks to Arabic letters, take accents from Latin ones."""
     if re.search("[\u0620-\u064a]", text):
-        return "".join(c + (rng.choice("\u064e\u064f\u0650") if "\u0620" < c <= "\u064a" and rng.random() < 0.4 else "") for c in text)
+        return "".join(
+            c + (rng.choice("\u064e\u064f\u0650") if "\u0620" < c <= "\u064a" and rng.random() < 0.4 else "")
+            for c in text
+        )
     return "".join(c for c in unicodedata.normalize("NFD", text) if not unicodedata.combining(c))
 
 
@@ -65,12 +68,15 @@ EDITS: dict[str, Edit] = {
 }
 
 TEMPLATES = (
-    "Exercice {a} : Un mobile de masse m = {b} kg se déplace sur un plan horizontal à la vitesse v = {c} m/s. Il est soumis à une force de "
-    "frottement constante f = {d} N. Calculer son énergie cinétique initiale, puis la distance qu'il parcourt avant de s'arrêter. "
+    "Exercice {a} : Un mobile de masse m = {b} kg se déplace sur un plan horizontal à v = {c} m/s. "
+    "Il est soumis à une force de frottement constante f = {d} N. Calculer son énergie cinétique initiale, puis la "
+    "distance qu'il parcourt avant de s'arrêter. "
     "On prendra g = 9,8 N/kg. Comparer le résultat à celui obtenu pour une vitesse deux fois plus grande et conclure.",
-    "Soit la fonction f définie sur R par f(x) = {a}x² + {b}x - {c}. Calculer la dérivée de f, étudier son signe et dresser le tableau de "
-    "variations. Déterminer l'équation de la tangente au point d'abscisse {d}. Tracer la courbe dans un repère orthonormé.",
-    "يتحرك جسم كتلته {a} كغ على مستوى أفقي بسرعة {b} م/ث ويخضع لقوة احتكاك ثابتة شدتها {c} نيوتن. احسب طاقته الحركية الابتدائية ثم المسافة "
+    "Soit la fonction f définie sur R par f(x) = {a}x² + {b}x - {c}. Calculer la dérivée de f, étudier son signe et dresser "
+    "le tableau de variations. Déterminer l'équation de la tangente au point d'abscisse {d}. Tracer la courbe dans un "
+    "repère orthonormé.",
+    "يتحرك جسم كتلته {a} كغ على مستوى أفقي بسرعة {b} م/ث ويخضع لقوة احتكاك ثابتة شدتها {c} نيوتن. "
+    "احسب طاقته الحركية الابتدائية ثم المسافة "
     "التي يقطعها قبل أن يتوقف بعد {d} ثوان. قارن النتيجة مع الحالة التي تكون فيها السرعة مضاعفة واستنتج.",
 )
 
@@ -98,7 +104,9 @@ def _false_pairs(name: str, texts: Sequence[str]) -> Row:
         and same_figures(texts[i], texts[j])
         for i, j in combinations(range(len(texts)), 2)
     )
-    return Row(f"{name}: different texts joined", wrong, 0, Better.LOWER, f"of {len(texts) * (len(texts) - 1) // 2} pairs")
+    return Row(
+        f"{name}: different texts joined", wrong, 0, Better.LOWER, f"of {len(texts) * (len(texts) - 1) // 2} pairs"
+    )
 
 
 def _exercises(template: str, count: int = 40) -> list[str]:

@@ -36,8 +36,7 @@ def documents(data: Path, without: str = "") -> list[str]:
             grouped.setdefault((sentence.corpus, sentence.language), []).append(sentence.text)
     for sentences in grouped.values():
         found += (
-            " ".join(sentences[at : at + SENTENCES_A_DOCUMENT])
-            for at in range(0, len(sentences), SENTENCES_A_DOCUMENT)
+            " ".join(sentences[at : at + SENTENCES_A_DOCUMENT]) for at in range(0, len(sentences), SENTENCES_A_DOCUMENT)
         )
     return found
 
@@ -47,7 +46,9 @@ def features(text: str) -> set[str]:
     stems = set(terms(text))
     padded = [f"^{stem}$" for stem in stems]
     sizes = range(SHORTEST_NGRAM, LONGEST_NGRAM + 1)
-    return stems | {f"#{stem[at : at + size]}" for stem in padded for size in sizes for at in range(len(stem) - size + 1)}
+    return stems | {
+        f"#{stem[at : at + size]}" for stem in padded for size in sizes for at in range(len(stem) - size + 1)
+    }
 
 
 def train(texts: Iterable[str]) -> NDArray[np.uint8]:

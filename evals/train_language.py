@@ -47,7 +47,7 @@ def _train_script(sentences: Sequence[Labelled], script: str, classes: tuple[Lan
         written = normalise(sentence.text)
         if prevailing_script(written) != script or sentence.language not in classes:
             continue
-        for text, weight in dict([(normalise(canonical(sentence.text)), COPY_WEIGHT), (written, 1.0)]).items():
+        for text, weight in {normalise(canonical(sentence.text)): COPY_WEIGHT, written: 1.0}.items():
             texts.append(text)
             labels.append(classes.index(sentence.language))
             weights.append(weight)

@@ -83,7 +83,8 @@ class ShelfLibrary(Breakable):
     async def search_text(self, query: str, where: CorpusFilter, limit: int) -> list[Hit]:
         self._ask("full_text", StoreUnavailable(store="postgresql"))
         asked = set(terms(query))
-        hits = [Hit(chunk.id, float(len(asked & set(terms(chunk.text))))) for chunk in self.shelf.values()]
+        chunks = [chunk for chunk in self.shelf.values() if where.language in (None, chunk.language)]
+        hits = [Hit(chunk.id, float(len(asked & set(terms(chunk.text))))) for chunk in chunks]
         return sorted((hit for hit in hits if hit.score), key=lambda hit: -hit.score)[:limit]
 
     async def chunks(self, ids: Sequence[str]) -> dict[str, Chunk]:
@@ -93,13 +94,16 @@ class ShelfLibrary(Breakable):
 
 @dataclass
 class WordEmbedder(Breakable):
-    """Vectors of the words' hashes: texts with shared words are near."""
+    """Vectors of the words' hashes: texts with shared words are near; `fixed` is every text's vector when set."""
 
     name: str = "words-64"
     dimensions: int = 64
+    fixed: vectors.Vector | None = None
 
     async def embed(self, texts: Sequence[str], purpose: Purpose) -> Matrix:
         self._ask("embed", FAILURE)
+        if self.fixed is not None:
+            return np.stack([self.fixed] * len(texts))
         rows = np.zeros((len(texts), self.dimensions), dtype=np.float32)
         for row, text in zip(rows, texts, strict=True):
             for term in terms(text):

@@ -81,7 +81,7 @@ CREATE POLICY adding ON quiz FOR INSERT TO bacmr_app
 CREATE POLICY changing ON quiz FOR UPDATE TO bacmr_app
   USING (owner_id = (SELECT caller_id()) OR (SELECT caller_role()) IN ('admin', 'service'));
 CREATE POLICY forgetting ON quiz FOR DELETE TO bacmr_app
-  USING (owner_id = (SELECT caller_id()) AND NOT EXISTS (SELECT 1 FROM quiz_event e WHERE e.quiz_id = id));
+  USING (owner_id = (SELECT caller_id()) AND state = 'running');
 
 ALTER TABLE quiz_question ENABLE ROW LEVEL SECURITY;
 ALTER TABLE quiz_question FORCE ROW LEVEL SECURITY;

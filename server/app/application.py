@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack, suppress
 
 from server.admin.service import AdminService
 from server.app import models, rooms
-from server.app.edge import Edge, bind, public_url
+from server.app.edge import Edge, Listens
 from server.app.models import Models
 from server.app.rooms import Rooms
 from server.app.schedule import schedule, tasks
@@ -40,15 +40,14 @@ class App:
     async def start(self) -> None:
         """Start everything. Raises StartupError; call `stop` then as well."""
         with clearly():
-            listener = bind("BACMR_HTTP_LISTEN", self._settings.http_listen)
-        self._stack.callback(listener.close)
-        stores, chosen, furnished = await self._foundation(public_url(self._settings, listener))
+            listens = Listens(self._settings)
+        stores, chosen, furnished = await self._foundation(listens.http_url)
         admin = _admin(stores, furnished)
         with clearly():
             await self._bootstrap(stores, furnished)
-            edge = Edge(self._settings, stores, furnished.auth.verifier.verify)
+            edge = Edge(self._settings, listens, stores, furnished.auth.verifier.verify)
             told = overview(self._settings, stores, chosen, furnished, edge.serving, edge.store_health)
-            await edge.start(services(furnished, admin, told), listener)
+            await edge.start(services(furnished, admin, told))
         self._edge = edge
         self._stack.push_async_callback(edge.drain, self._settings.drain_seconds)
         self._work(stores, furnished, admin)
@@ -69,7 +68,6 @@ class App:
             self._stack.callback(traces.shutdown)
         stores = await open_stores(self._settings, http_url, self._stack)
         chosen = models.choose(self._settings)
-        self._stack.push_async_callback(chosen.close)
         with clearly():
             furnished = await rooms.furnish(self._settings, stores, chosen)
         self._stack.callback(furnished.auth.close)

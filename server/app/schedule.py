@@ -27,6 +27,8 @@ def schedule(rooms: Rooms, admin: AdminService) -> list[Periodic]:
         Periodic("recover_answers", 15, _as_system(rooms.retrieval.recovery.recover)),
         Periodic("recover_quizzes", 60, _as_system(rooms.quiz_maker.recover)),
         Periodic("recover_ingestion", 60, _as_system(rooms.ingestion.recover_stalled)),
+        Periodic("merge_corpus_statistics", 60, _as_system(rooms.corpus.merge_statistics)),
+        Periodic("learn_revocations", 5, rooms.auth.service.learn_revocations),
         Periodic("sweep_uploads", 3_600, _as_system(rooms.uploads.sweep_orphans)),
         Periodic("sweep_idempotency", 3_600, _as_system(rooms.once.sweep)),
         Periodic("sweep_vectors", 86_400, _as_system(rooms.refs.sweep)),

@@ -59,7 +59,7 @@ def services(rooms: Rooms, admin: AdminService, overview: Overview) -> list[Serv
         ),
         Service(
             wallet_pb2_grpc.add_WalletServiceServicer_to_server,
-            WalletServicer(rooms.wallet, rooms.credits),
+            WalletServicer(rooms.wallet, rooms.credit),
             wallet_pb2.DESCRIPTOR.services_by_name["WalletService"],
         ),
         Service(
@@ -79,7 +79,7 @@ def services(rooms: Rooms, admin: AdminService, overview: Overview) -> list[Serv
         ),
         Service(
             admin_pb2_grpc.add_AdminServiceServicer_to_server,
-            AdminServicer(admin, directory, rooms.credits, rooms.audit, overview),
+            AdminServicer(admin, directory, rooms.credit, rooms.audit, overview),
             admin_pb2.DESCRIPTOR.services_by_name["AdminService"],
         ),
     ]

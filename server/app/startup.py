@@ -44,7 +44,9 @@ def data_folder(folder: Path) -> Path:
         folder.mkdir(mode=mode, parents=True, exist_ok=True)
         folder.chmod(mode)
     except OSError as error:
-        raise StartupError(f"BACMR_DATA_DIR: {folder} cannot be used ({error.strerror}); choose a folder of yours.") from error
+        raise StartupError(
+            f"BACMR_DATA_DIR: {folder} cannot be used ({error.strerror}); choose a folder of yours."
+        ) from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise StartupError(f"BACMR_DATA_DIR: {folder} is not writable; choose a folder of yours.")
     return folder

@@ -25,20 +25,22 @@ async def print_answer(
 ) -> retrieval_pb2.AskCompleted:
     """Print an answer as it streams, then its citations and its receipt."""
     request = retrieval_pb2.AskRequest(filters=retrieval_pb2.CorpusFilter(namespace=namespace))
-    completed = retrieval_pb2.AskCompleted()
+    completed, column = retrieval_pb2.AskCompleted(), 0
     async for event in client.ask(question, request=request):
         match event.WhichOneof("event"):
             case "started":
                 console.print(f"[dim]costs at most {event.started.max_charge_tokens} tokens[/dim]")
             case "progress":
-                console.print(f"[dim]… {STAGES.get(event.progress.stage, event.progress.stage)}[/dim]")
+                stage = STAGES.get(event.progress.stage, event.progress.stage)
+                console.print(("\n" if column else "") + f"[dim]… {stage}[/dim]")
+                column = 0
             case "degraded":
                 console.print(f"[yellow]{event.degraded.step}: {event.degraded.reason}[/yellow]")
             case "delta":
                 console.print(event.delta.text, end="", markup=False, soft_wrap=True)
+                column += len(event.delta.text)
             case "completed":
                 completed = event.completed
-    console.print()
     for citation in completed.citations:
         line = f"  [{citation.number}] {citation.document_title}, p. {citation.page}: «{_short(citation.quote)}»"
         console.print(line, markup=False, style="cyan", soft_wrap=True)

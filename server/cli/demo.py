@@ -61,6 +61,7 @@ async def demo(samples: Path) -> None:
         http_listen="127.0.0.1:0",
         bootstrap_admin_email=OPERATOR,
         bootstrap_admin_password=_operator_password(folder),
+        log_level="error",
     )
     app = App(settings)
     try:

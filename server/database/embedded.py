@@ -5,7 +5,6 @@ import fcntl
 import hashlib
 import json
 import os
-import pwd
 import secrets
 import shutil
 import subprocess
@@ -22,7 +21,7 @@ import structlog
 from psycopg import sql
 
 from server.database import postmaster
-from server.database.programs import Account, EmbeddedError, Programs, account, find, installed
+from server.database.programs import Account, EmbeddedError, Programs, account, find, installed, user_name
 
 __all__ = ["AlreadyServed", "Connection", "EmbeddedError", "EmbeddedPostgres", "attach_or_start"]
 
@@ -34,6 +33,7 @@ DEFAULT_PORT = 5432
 SOCKET_PATH_BYTES = 107
 """Longest unix socket path that Linux accepts (`sun_path` without its final zero)."""
 START_SECONDS = 60.0
+EXIT_RETRY_SECONDS = 10.0
 WATCH_SECONDS = 0.5
 
 log = structlog.get_logger(__name__)
@@ -193,11 +193,13 @@ class EmbeddedPostgres:
         if os.geteuid() != 0 or not self._data.exists():
             return None
         found = self._data.stat()
-        try:
-            name = pwd.getpwuid(found.st_uid).pw_name
-        except KeyError:
-            name = str(found.st_uid)
-        return Account(name, found.st_uid, found.st_gid, switch=True)
+        if found.st_uid == 0:
+            name = account(self._os_user).name
+            raise EmbeddedError(
+                f"{self._data} belongs to root, as whom PostgreSQL does not run; "
+                f"give it back: chown -R {name} {self._data}"
+            )
+        return Account(user_name(found.st_uid), found.st_uid, found.st_gid, switch=True)
 
     def _passwords(self, fresh: bool) -> dict[str, str]:
         path = self.folder / "credentials.json"
@@ -259,14 +261,12 @@ class EmbeddedPostgres:
 
     def _launch(self, timeout_seconds: float) -> None:
         """Spawn and wait; a server that exits at once is tried again, since a killed one's shared memory lingers."""
-        ends_at = time.monotonic() + timeout_seconds
+        started_at = time.monotonic()
         process = self._spawn()
         while not _answers(self.connection):
             exited = process.poll()
-            if time.monotonic() > ends_at or (
-                exited is not None and time.monotonic() > ends_at - timeout_seconds * 0.8
-            ):
-                state = f"exited with {exited}" if exited is not None else "did not answer in time"
+            if time.monotonic() - started_at > (timeout_seconds if exited is None else EXIT_RETRY_SECONDS):
+                state = "did not answer in time" if exited is None else f"exited with {exited}"
                 raise EmbeddedError(f"PostgreSQL {state}; {self._log} says why.")
             if exited is not None:
                 time.sleep(WATCH_SECONDS)

@@ -94,13 +94,15 @@ class Database:
         """
         who = caller.current()
         with translated():
-            connection = await self._begin(who, _seconds_left(who))
+            connection = await self._begin(who)
             try:
                 yield connection
                 await _commit(connection)
-            finally:
-                # Rolls back what was not committed; a cancel must not leave the connection open.
+            except BaseException:
+                # Rolls back on the wire, which a cancel must not interrupt; after a commit there is nothing to send.
                 await asyncio.shield(asyncio.ensure_future(connection.close()))
+                raise
+            await connection.close()
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[psycopg.AsyncConnection]:
@@ -109,15 +111,18 @@ class Database:
             async with self._sessions.connection() as session:
                 yield session
 
-    async def _begin(self, who: Caller, seconds_left: float) -> AsyncConnection:
+    async def _begin(self, who: Caller) -> AsyncConnection:
         """Open a transaction; connections that died in the pool are replaced, since nothing has been done on them."""
+        _require_time(who)
         for _ in range(self._attempts):
-            async with _within(who, seconds_left):
-                connection = await self._engine.connect()
             try:
-                await connection.begin()
-                driver = await _driver(connection)
-                await driver.execute(_opening(who, seconds_left))
+                async with asyncio.timeout_at(who.deadline_at):
+                    connection = await self._engine.connect()
+            except TimeoutError:
+                raise DeadlineExceeded from None
+            driver = _driver(connection)
+            try:
+                await driver.execute(_opening(who))
             except BaseException as error:
                 await connection.invalidate()
                 await connection.close()
@@ -136,47 +141,41 @@ async def _check_alive(session: psycopg.AsyncConnection) -> None:
         await AsyncConnectionPool.check_connection(session)
 
 
-@asynccontextmanager
-async def _within(who: Caller, seconds_left: float) -> AsyncIterator[None]:
-    """Bound the wait for a connection by the caller's deadline."""
-    try:
-        async with asyncio.timeout(seconds_left if who.deadline_at is not None else None):
-            yield
-    except TimeoutError:
-        raise DeadlineExceeded from None
-
-
-async def _driver(connection: AsyncConnection) -> psycopg.AsyncConnection:
-    driver = (await connection.get_raw_connection()).driver_connection
+def _driver(connection: AsyncConnection) -> psycopg.AsyncConnection:
+    driver = connection.sync_connection and connection.sync_connection.connection.driver_connection
     if not isinstance(driver, psycopg.AsyncConnection):
         raise TypeError("the engine does not use psycopg")
     return driver
 
 
 async def _commit(connection: AsyncConnection) -> None:
-    driver = await _driver(connection)
+    """Commit on the driver's own connection: SQLAlchemy takes it for one that commits each statement."""
+    driver = _driver(connection)
     if driver.info.transaction_status == TransactionStatus.INERROR:
         # PostgreSQL would answer this COMMIT with a silent ROLLBACK.
         raise RuntimeError("a failed statement was swallowed inside a transaction; nothing was committed")
-    await connection.commit()
+    await driver.commit()
 
 
 def _seconds_left(who: Caller) -> float:
     if who.deadline_at is None:
         return BACKGROUND_STATEMENT_SECONDS
-    left = who.deadline_at - asyncio.get_running_loop().time()
-    if left <= 0:
+    return who.deadline_at - asyncio.get_running_loop().time()
+
+
+def _require_time(who: Caller) -> None:
+    if _seconds_left(who) <= 0:
         raise DeadlineExceeded
-    return left
 
 
-def _opening(who: Caller, seconds_left: float) -> bytes:
+def _opening(who: Caller) -> bytes:
     """Return BEGIN and the caller's settings as one message; every value is a UUID, an enum or a number."""
     settings = {
         "app.user_id": who.user_id or "",
         "app.role": who.role.value,
         "app.request_id": who.request_id,
-        "statement_timeout": math.ceil(seconds_left * 1000),
+        # Zero would mean no limit.
+        "statement_timeout": max(1, math.ceil(_seconds_left(who) * 1000)),
     }
     calls = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings.items())
     return f"BEGIN; SELECT {calls}".encode()

@@ -61,11 +61,18 @@ class Account:
             os.chown(path, self.uid, self.gid)
 
 
+def user_name(uid: int) -> str:
+    """Return the name of a user, or the number of one who has none (containers run as any number)."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
 def account(name: str = "") -> Account:
     """Return who PostgreSQL runs as: ourselves, or when we are root (which it refuses) `name`, postgres or nobody."""
     if os.geteuid() != 0:
-        ourselves = pwd.getpwuid(os.geteuid())
-        return Account(ourselves.pw_name, ourselves.pw_uid, ourselves.pw_gid, switch=False)
+        return Account(user_name(os.geteuid()), os.geteuid(), os.getegid(), switch=False)
     for candidate in (name,) if name else ("postgres", "nobody"):
         try:
             entry = pwd.getpwnam(candidate)

@@ -21,14 +21,14 @@ import structlog
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 
-from server.caller import Caller, Role, Tier, acting_as
+from server.caller import Caller, Role, Tier, become
 from server.edge import heads, status
 from server.edge.address import LOOPBACK, Network, caller_address
 from server.edge.limits import Limits
 from server.edge.policy import DISCOVERY, Cost, EdgeError, Policy
-from server.edge.validation import Validation, parse
+from server.edge.validation import Check, Parse, Validation
 from server.refusal import DeadlineExceeded, Forbidden, NotImplementedYet, QuotaExceeded, Refusal
-from server.telemetry import logs, metrics, traces
+from server.telemetry import calls, traces
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -36,7 +36,14 @@ Answer = Callable[[Any, Context], Awaitable[Any]]
 """Takes a message, or an iterator of them, and returns one, or writes its own to the context and returns None."""
 
 UNKNOWN: Final = "unknown"
+CANCELLED: Final = "CANCELLED"
 MAX_STREAMS: Final = 2_000
+_SHAPES: Final = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}
 _GENERATED: Final = "_pb2_grpc"
 _log = structlog.get_logger("server.edge")
 
@@ -65,26 +72,33 @@ class Method:
     path: str
     policy: Policy
     answer: Answer
-    message_type: type[Message]
+    parse: Parse
+    check: Check
     streams_requests: bool
     streams_responses: bool
+    counted: calls.Counted
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Call:
-    """What is known of one running call."""
+    """What is known of one running call. `deadline_at` is event loop time, perhaps infinite."""
 
     method: Method
     context: Context
     head: heads.Head
-    caller: Caller
+    request_id: UUID
+    address: str
+    deadline_at: float
     started_at: float
+    task: asyncio.Task[Any] | None
     span: traces.Span | None
+    user_id: UUID | None = None
     code: str = "OK"
+    expired: bool = False
 
 
 class Middleware:
-    """Wraps each handler once, when the server is built."""
+    """Wraps each handler once, when the server is built. `sweep` must be called a few times a second."""
 
     def __init__(
         self,
@@ -102,107 +116,113 @@ class Middleware:
         self._proxies = proxies
         self._max_streams = max_streams
         self._open_streams = 0
+        self._running: set[_Call] = set()
 
     def wrap(self, path: str, handler: Handler, policy: Policy) -> Handler:
         """Return the handler to serve instead of `handler`. Raises EdgeError for one that is not asynchronous."""
-        method = Method(
-            path=path,
-            policy=policy,
-            answer=_answer(path, handler),
-            message_type=_message_type(handler),
-            streams_requests=handler.request_streaming,
-            streams_responses=handler.response_streaming,
+        reader = self._validation.reader(_message_type(handler))
+        return self._serve(
+            Method(
+                path=path,
+                policy=policy,
+                answer=_answer(path, handler),
+                parse=reader.parse,
+                check=reader.check,
+                streams_requests=handler.request_streaming,
+                streams_responses=handler.response_streaming,
+                counted=calls.counted(path),
+            ),
+            handler.response_serializer,
         )
-        return self._serve(method, handler.response_serializer)
 
     def unknown(self) -> Handler:
         """Return the handler of every method that nobody knows."""
-        return self._serve(Method(UNKNOWN, DISCOVERY, _not_served, Empty, True, True), None)
+        stream = grpc.stream_stream_rpc_method_handler(_not_served, Empty.FromString, Empty.SerializeToString)
+        return self.wrap(UNKNOWN, stream, DISCOVERY)
+
+    def sweep(self) -> None:
+        """End the calls whose time is over. Cheaper than a timer for each, which almost none would need."""
+        now = asyncio.get_running_loop().time()
+        for call in [call for call in self._running if call.deadline_at <= now and not call.expired]:
+            call.expired = True
+            if call.task is not None:
+                call.task.cancel()
 
     def _serve(self, method: Method, serializer: Callable[[Any], bytes] | None) -> Handler:
-        async def call(raw: Any, context: Context) -> Any:
-            return await self._call(method, raw, context)
-
-        if method.streams_responses:
-            make = (
-                grpc.stream_stream_rpc_method_handler
-                if method.streams_requests
-                else (grpc.unary_stream_rpc_method_handler)
-            )
-            return make(call, None, serializer)
-        make_one = (
-            grpc.stream_unary_rpc_method_handler if method.streams_requests else (grpc.unary_unary_rpc_method_handler)
-        )
-        return make_one(call, None, None)
-
-    async def _call(self, method: Method, raw: Any, context: Context) -> bytes | None:
-        call = self._enter(method, context)
-        try:
-            with acting_as(call.caller):
+        async def serve(raw: Any, context: Context) -> Any:
+            call = self._enter(method, context)
+            try:
                 response = await self._answer(call, raw)
-            return None if response is None else response.SerializeToString()
-        except (asyncio.CancelledError, GeneratorExit):
-            call.code = "DEADLINE_EXCEEDED" if _is_late(call.caller) else "CANCELLED"
-            raise
-        except Exception as error:  # noqa: BLE001 - the one place that turns any fault into a status
-            await self._end(call, error)
-        finally:
-            self._leave(call)
+                return None if response is None else response.SerializeToString()
+            except asyncio.CancelledError:
+                await self._end_cancelled(call)
+            except GeneratorExit:
+                call.code = CANCELLED
+                raise
+            except Exception as error:  # noqa: BLE001 - the one place that turns any fault into a status
+                await self._end(call, error)
+            finally:
+                self._leave(call)
+
+        make = _SHAPES[method.streams_requests, method.streams_responses]
+        # A stream's handler writes messages, which the transport serializes; a single one is serialized above.
+        return make(serve, None, serializer if method.streams_responses else None)
 
     def _enter(self, method: Method, context: Context) -> _Call:
-        metrics.call_started(method.path)
+        loop = asyncio.get_running_loop()
         head = heads.read(context.invocation_metadata() or ())
-        seconds = method.policy.deadline_seconds(context.time_remaining())
-        caller = Caller(
-            request_id=heads.request_id(head.request_id),
-            address=caller_address(context.peer(), head.forwarded_for, self._proxies),
-            deadline_at=None if math.isinf(seconds) else asyncio.get_running_loop().time() + seconds,
+        request_id = heads.request_id(head.request_id)
+        call = _Call(
+            method,
+            context,
+            head,
+            request_id,
+            caller_address(context.peer(), head.forwarded_for, self._proxies),
+            loop.time() + method.policy.deadline_seconds(context.time_remaining()),
+            perf_counter(),
+            asyncio.current_task(loop),
+            traces.begin(method.path, head.traceparent, request_id),
         )
-        span = traces.begin(method.path, head.traceparent, caller.request_id)
-        return _Call(method, context, head, caller, perf_counter(), span)
+        self._running.add(call)
+        method.counted.running += 1
+        return call
 
     async def _answer(self, call: _Call, raw: Any) -> Message | None:
-        method, visitor = call.method, call.caller
-        if _is_late(visitor):
-            raise DeadlineExceeded
-        async with asyncio.timeout_at(visitor.deadline_at):
-            await _send_request_id(call)
-            request = raw if method.streams_requests else parse(method.message_type, raw)
-            if method.policy.public:
-                return await self._admit(call, request)
-            call.caller = await self._identify(call)
-            with acting_as(call.caller):
-                return await self._admit(call, request)
+        method, policy = call.method, call.method.policy
+        echo = ((heads.REQUEST_ID, str(call.request_id)),)
+        call.context.set_trailing_metadata(echo)
+        await call.context.send_initial_metadata(echo)
+        request = raw if method.streams_requests else method.parse(raw)
+        caller = _visitor(call) if policy.public else await self._identify(call)
+        become(caller)
+        await self._limits.count(method.path, policy.cost, caller)
+        if policy.cost is Cost.SIGN_IN:
+            async with self._limits.attempt(method.path, caller, request):
+                return await self._run(call, request, raw)
+        return await self._run(call, request, raw)
 
     async def _identify(self, call: _Call) -> Caller:
-        policy, visitor = call.method.policy, call.caller
         identity = await self._verify(heads.bearer(call.head))
+        policy = call.method.policy
         if not policy.allows(identity.role) or (policy.internal and call.head.web):
             raise Forbidden
+        call.user_id = identity.user_id
         return Caller(
-            user_id=identity.user_id,
-            role=identity.role,
-            tier=identity.tier,
-            request_id=visitor.request_id,
-            address=visitor.address,
-            deadline_at=visitor.deadline_at,
-            session_id=identity.session_id,
+            identity.user_id,
+            identity.role,
+            identity.tier,
+            call.request_id,
+            call.address,
+            _deadline(call),
+            identity.session_id,
         )
 
-    async def _admit(self, call: _Call, request: Any) -> Message | None:
-        method = call.method
-        await self._limits.count(method.path, method.policy.cost, call.caller)
-        if method.policy.cost is Cost.SIGN_IN:
-            async with self._limits.attempt(method.path, call.caller, request):
-                return await self._run(call, request)
-        return await self._run(call, request)
-
-    async def _run(self, call: _Call, request: Any) -> Message | None:
+    async def _run(self, call: _Call, request: Any, raw: Any) -> Message | None:
         method = call.method
         if method.streams_requests:
-            request = self._messages(method, request)
+            request = self._messages(method, raw)
         else:
-            self._validation.check(request)
+            method.check(request, raw)
         if not method.streams_responses:
             return await method.answer(request, call.context)  # type: ignore[no-any-return]
         if self._open_streams >= self._max_streams:
@@ -216,56 +236,57 @@ class Middleware:
 
     async def _messages(self, method: Method, raw_messages: AsyncIterator[bytes]) -> AsyncIterator[Message]:
         async for raw in raw_messages:
-            message = parse(method.message_type, raw)
-            self._validation.check(message)
+            message = method.parse(raw)
+            method.check(message, raw)
             yield message
+
+    async def _end_cancelled(self, call: _Call) -> NoReturn:
+        """End a call that was cancelled: by us, because its time was over, or by its caller."""
+        if not call.expired or call.task is None:
+            call.code = CANCELLED
+            raise
+        call.task.uncancel()
+        await self._end(call, DeadlineExceeded())
 
     async def _end(self, call: _Call, error: Exception) -> NoReturn:
         """End a failed call with its status. Raises AbortError, or CancelledError when nobody is there to hear it."""
-        request_id = call.caller.request_id
-        if isinstance(error, grpc.aio.AbortError):
-            raise EdgeError(f"{call.method.path} ends its call itself; it should raise a Refusal.") from error
-        if isinstance(error, TimeoutError) and _is_late(call.caller):
-            error = DeadlineExceeded()
         if isinstance(error, grpc.aio.InternalError):
-            call.code = "CANCELLED"
+            call.code = CANCELLED
             raise asyncio.CancelledError from None
         if isinstance(error, Refusal):
-            code, said = status.code_of(error), status.status_of(error, request_id)
+            code, said = status.code_of(error), status.status_of(error, call.request_id)
         else:
-            code, said = grpc.StatusCode.INTERNAL, status.internal(request_id)
-            _log.error("call_failed", method=call.method.path, request_id=str(request_id), exc_info=error)
+            code, said = grpc.StatusCode.INTERNAL, status.internal(call.request_id)
+            _log.error("call_failed", method=call.method.path, request_id=str(call.request_id), exc_info=error)
         call.code = code.name
         try:
-            await call.context.abort(code, said.message, status.trailers(said, request_id))
+            await call.context.abort(code, said.message, status.trailers(said, call.request_id))
         except grpc.aio.InternalError:
             raise asyncio.CancelledError from None
 
     def _leave(self, call: _Call) -> None:
-        seconds = perf_counter() - call.started_at
-        method, caller = call.method, call.caller
-        metrics.record_call(method.path, call.code, seconds)
+        method = call.method
+        self._running.discard(call)
+        method.counted.running -= 1
         if call.span is not None:
             traces.end(call.span, call.code)
-        if method.policy.cost is not Cost.FREE:
-            logs.call(
-                method.path,
-                call.code,
-                seconds,
-                request_id=str(caller.request_id),
-                user_id=str(caller.user_id or ""),
-                address=caller.address,
-            )
+        calls.ended(
+            method.path,
+            call.code,
+            perf_counter() - call.started_at,
+            call.request_id,
+            call.user_id,
+            call.address,
+            quiet=method.policy.cost is Cost.FREE,
+        )
 
 
-async def _send_request_id(call: _Call) -> None:
-    echo = ((heads.REQUEST_ID, str(call.caller.request_id)),)
-    call.context.set_trailing_metadata(echo)
-    await call.context.send_initial_metadata(echo)
+def _visitor(call: _Call) -> Caller:
+    return Caller(request_id=call.request_id, address=call.address, deadline_at=_deadline(call))
 
 
-def _is_late(caller: Caller) -> bool:
-    return caller.deadline_at is not None and asyncio.get_running_loop().time() >= caller.deadline_at
+def _deadline(call: _Call) -> float | None:
+    return None if math.isinf(call.deadline_at) else call.deadline_at
 
 
 async def _not_served(_: Any, __: Context) -> NoReturn:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import contextvars
 import ipaddress
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Final, NamedTuple
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
-from grpc_channelz.v1 import channelz, channelz_pb2
+from grpc_channelz.v1 import channelz, channelz_pb2, channelz_pb2_grpc
 from grpc_health.v1 import health_pb2_grpc
 
 from server.caller import Role
@@ -19,11 +20,14 @@ from server.edge import health, reflection
 from server.edge.health import Health
 from server.edge.middleware import Handler, Middleware
 from server.edge.policy import DISCOVERY, PROBE, EdgeError, Policy, policies
+from server.telemetry import calls
 
 MESSAGE_BYTES: Final = 4 * 1024 * 1024
 STREAMS_PER_CONNECTION: Final = 2_000
 METADATA_BYTES: Final = 2 * 1024 * 1024
 """Large enough that an absurd token reaches our own refusal instead of breaking the connection of all other calls."""
+TICK_SECONDS: Final = 0.1
+"""How often deadlines are looked at and ended calls are logged."""
 OPERATORS: Final = Policy(roles=frozenset({Role.ADMIN}), internal=True)
 
 
@@ -66,7 +70,8 @@ class EdgeServer:
         self._listen = listen
         self._tls = tls
         self._health = health
-        self._watching: asyncio.Task[None] | None = None
+        self._middleware = middleware
+        self._tasks: list[asyncio.Task[None]] = []
         self._folder = contextlib.ExitStack()
         self.port = 0
         self.target = ""
@@ -83,17 +88,28 @@ class EdgeServer:
         folder = self._folder.enter_context(tempfile.TemporaryDirectory(prefix="bacmr-edge-"))
         self.target = f"unix:{folder}/edge.sock"
         self._server.add_insecure_port(self.target)
-        await self._server.start()
-        self._watching = asyncio.create_task(self._health.watch(), name="health")
+        # Calls inherit the context of whoever starts the server: an empty one, so that nobody's rights leak into them.
+        await asyncio.create_task(self._server.start(), context=contextvars.Context())
+        self._tasks = [
+            asyncio.create_task(self._health.watch(), name="health"),
+            asyncio.create_task(self._tick(), name="edge"),
+        ]
 
     async def drain(self, grace_seconds: float, notice_seconds: float = 0.0) -> None:
         """Say NOT_SERVING, wait for balancers to notice, take no new calls, and let running ones end for a while."""
         await self._health.drain()
-        if self._watching is not None:
-            self._watching.cancel()
         await asyncio.sleep(notice_seconds)
         await self._server.stop(grace_seconds)
+        for task in self._tasks:
+            task.cancel()
+        calls.flush()
         self._folder.close()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            self._middleware.sweep()
+            calls.flush()
 
     def _bind(self) -> int:
         try:
@@ -153,7 +169,7 @@ def _handlers(services: Sequence[Service], health: Health, with_channelz: bool) 
     health_pb2_grpc.add_HealthServicer_to_server(health.servicer, collector)  # type: ignore[arg-type]
     names = [service.descriptor.full_name for service in services]
     if with_channelz:
-        channelz.add_channelz_servicer(collector)
+        channelz_pb2_grpc.add_ChannelzServicer_to_server(channelz.aio.ChannelzServicer(), collector)
     return collector.handlers | reflection.handlers([*names, _HEALTH])
 
 

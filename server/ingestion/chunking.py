@@ -109,12 +109,15 @@ class _Splitter:
 
     def spans(self) -> Iterator[Span]:
         start = self._skip_space(0)
+        reached = 0
         while start < self._length:
             span = self._fit(start)
+            if span.end <= reached:
+                # The overlap took the whole budget: go on without it.
+                span = self._fit(self._skip_space(reached))
             yield span
-            if span.end >= self._length:
-                return
-            start = self._next_start(span)
+            reached = span.end
+            start = self._next_start(span) if reached < self._length else reached
 
     def _fit(self, start: int) -> Span:
         """Return the longest clean span from `start` whose own tokens are within the budget."""

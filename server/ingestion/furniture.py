@@ -34,9 +34,10 @@ def _strip_edge(pages: list[list[str]], *, from_top: bool) -> None:
     """Remove the outermost line of each page where it is furniture."""
     edges = [_edge(page, from_top=from_top) for page in pages]
     numbers = _counting(edges) if len(pages) > 1 else [not from_top and edges == ["1"]]
-    repeated = _repeated(edges)
-    for page, edge, is_number in zip(pages, edges, numbers, strict=True):
-        if edge and (is_number or _form(edge) in repeated):
+    forms = [_forms(edge, place) for place, edge in enumerate(edges)]
+    repeated = _repeated(forms)
+    for page, edge, is_number, own_forms in zip(pages, edges, numbers, forms, strict=True):
+        if edge and (is_number or own_forms & repeated):
             _drop(page, from_top=from_top)
 
 
@@ -63,13 +64,17 @@ def _counting(edges: Sequence[str]) -> list[bool]:
     return [offset == usual[0][0] for offset in offsets]
 
 
-def _repeated(edges: Sequence[str]) -> set[str]:
+def _repeated(edges: Sequence[set[str]]) -> set[str]:
     """Return the forms that stand at this edge of most pages."""
     if len(edges) < MIN_PAGES:
         return set()
-    forms = Counter(_form(edge) for edge in edges if edge and len(edge) <= MAX_CHARACTERS)
-    return {form for form, times in forms.items() if times >= max(MIN_PAGES, MIN_SHARE * len(edges)) and form != "#"}
+    times = Counter(form for forms in edges for form in forms)
+    return {form for form, count in times.items() if count >= max(MIN_PAGES, MIN_SHARE * len(edges))}
 
 
-def _form(line: str) -> str:
-    return _DIGITS.sub("#", " ".join(line.split()))
+def _forms(line: str, place: int) -> set[str]:
+    """Return a line as it is, and with its numbers less the page's place: a counter in a running head stands still."""
+    if not line or len(line) > MAX_CHARACTERS or line.isdigit():
+        return set()
+    text = " ".join(line.split())
+    return {text, _DIGITS.sub(lambda number: f"#{int(number[0]) - place}", text)}

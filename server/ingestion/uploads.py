@@ -143,25 +143,25 @@ class Uploads:
             await self._blobs.delete(key)
         return document
 
-    async def sweep_orphans(self) -> int:
+    async def sweep_orphans(self, grace_seconds: float = ORPHAN_GRACE_SECONDS) -> int:
         """Delete uploads that nobody completed and stored files that belong to nothing. Returns how many."""
         swept = 0
         async with self._database.transaction() as connection:
-            expired = await self._store.expired(connection, ORPHAN_GRACE_SECONDS, _SWEEP_BATCH)
+            expired = await self._store.expired(connection, grace_seconds, _SWEEP_BATCH)
         for upload in expired:
             await self._blobs.delete(upload.blob_key)
         async with self._database.transaction() as connection:
             await self._store.drop(connection, [upload.id for upload in expired])
         swept += len(expired)
-        return swept + await self._sweep_blobs()
+        return swept + await self._sweep_blobs(grace_seconds)
 
-    async def _sweep_blobs(self) -> int:
+    async def _sweep_blobs(self, grace_seconds: float) -> int:
         """Delete files older than the grace time that neither a document nor an open upload names."""
         swept = 0
         batch: list[str] = []
         now = datetime.now().astimezone()
         async for blob in self._blobs.list(FILES):
-            if (now - blob.modified_at).total_seconds() > ORPHAN_GRACE_SECONDS:
+            if (now - blob.modified_at).total_seconds() > grace_seconds:
                 batch.append(blob.key)
             if len(batch) == _SWEEP_BATCH:
                 swept += await self._delete_unknown(batch)

@@ -13,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 DEFER = text(
     "SELECT (procrastinate_defer_jobs_v1(ARRAY[ROW(CAST(:queue AS text), CAST(:task AS text),"
-    " CAST(:priority AS integer), CAST(:lock AS text), CAST(:queueing_lock AS text), CAST(:args AS jsonb), CAST(:scheduled_at AS timestamptz))"
-    "::procrastinate_job_to_defer_v1]))[1]"
+    " CAST(:priority AS integer), CAST(:lock AS text), CAST(:queueing_lock AS text), CAST(:args AS jsonb),"
+    " CAST(:scheduled_at AS timestamptz))::procrastinate_job_to_defer_v1]))[1]"
 )
 REGISTER = text(
     "INSERT INTO job_run (name, scheduled_at) SELECT name, CAST(:now AS timestamptz) FROM unnest(:names) AS name"

@@ -8,11 +8,11 @@ from typing import Final
 
 import numpy as np
 import openai
-from openai.types import CreateEmbeddingResponse
 
+from server.models import replies
 from server.models.openai_compatible import Observe, unobserved
 from server.models.openai_failures import client, correlation, failing
-from server.models.port import Matrix, ProviderFailure, Purpose
+from server.models.port import Matrix, Purpose
 
 _BATCH_TEXTS: Final = 96
 """Texts per request; Gemini takes 100, OpenAI 2,048 and 300,000 tokens in all."""
@@ -63,33 +63,25 @@ class OpenAIEmbedder:
         started_at, used = time.perf_counter(), 0
         try:
             with failing():
-                reply = await self._create(texts)
-            if not isinstance(reply, CreateEmbeddingResponse) or not reply.data:
-                raise ProviderFailure("the reply holds no embeddings", transient=True)
-            used = reply.usage.total_tokens if reply.usage else 0
-            rows = [item.embedding for item in sorted(reply.data, key=lambda item: item.index)]
-            return _checked(rows, len(texts), self._dimensions)
+                content = await self._create(texts)
+            vectors, used = replies.embeddings(content, len(texts), self._dimensions)
+            return vectors
         finally:
             self._observe(self._model, "embeddings", time.perf_counter() - started_at, used)
 
-    async def _create(self, texts: list[str]) -> CreateEmbeddingResponse:
-        create = partial(self._client.embeddings.create, model=self._model, input=texts, extra_headers=correlation())
+    async def _create(self, texts: list[str]) -> bytes:
+        """Return the body of the reply: the SDK would make a Python number of every component."""
+        create = partial(
+            self._client.embeddings.with_raw_response.create,
+            model=self._model,
+            input=texts,
+            encoding_format="base64",
+            extra_headers=correlation(),
+        )
         if self._takes_dimensions:
             with suppress(openai.BadRequestError):
-                return await create(dimensions=self._dimensions)
+                return (await create(dimensions=self._dimensions)).content
         # Models with one length only refuse the parameter; whether that length fits is checked on the vectors.
         reply = await create()
         self._takes_dimensions = False
-        return reply
-
-
-def _checked(rows: list[list[float]], count: int, dimensions: int) -> Matrix:
-    """Return the vectors at length 1; raise ProviderFailure for vectors that would poison an index."""
-    if len(rows) != count or any(len(row) != dimensions for row in rows):
-        raise ProviderFailure(f"expected {count} embeddings of {dimensions} numbers", transient=False)
-    matrix = np.asarray(rows, np.float32)
-    lengths = np.linalg.norm(matrix, axis=1, keepdims=True)
-    if not np.isfinite(lengths).all() or not (lengths > 0).all():
-        raise ProviderFailure("the embeddings are not finite numbers", transient=True)
-    unit: Matrix = matrix / lengths
-    return unit
+        return reply.content

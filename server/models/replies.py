@@ -1,13 +1,18 @@
 """Reading what a model replied; everything foreign is validated here. Pure."""
 
+import base64
 import json
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Annotated, Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic_core import from_json
 
 from server.models.jsonstream import ObjectStream
-from server.models.port import DraftQuestion, Finished, FinishReason, ProviderFailure, QuestionKind, Usage
+from server.models.port import DraftQuestion, Finished, FinishReason, Matrix, ProviderFailure, QuestionKind, Usage
 from server.text import tokens
 
 _REASONS: Final = {"length": FinishReason.LENGTH, "content_filter": FinishReason.FILTERED}
@@ -32,7 +37,7 @@ class StreamedReply:
         """Take some chunks and return the text they hold. Raises ProviderFailure for an error or another shape."""
         try:
             text = "".join([self._read(payload) for payload in payloads])
-        except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, TypeError) as error:
+        except (ValueError, AttributeError, TypeError) as error:
             raise ProviderFailure("the stream is malformed", transient=True) from error
         if text:
             self._texts.append(text)
@@ -57,7 +62,7 @@ class StreamedReply:
         if payload == _DONE:
             self.done = True
             return ""
-        chunk = json.loads(payload)
+        chunk = from_json(payload)
         if chunk.get("error"):
             raise ProviderFailure("the provider broke off with an error", transient=True)
         self._usage = chunk.get("usage") or self._usage
@@ -118,3 +123,31 @@ def scores(reply: str, count: int) -> list[float]:
         if len(read) == count:
             return [min(max(score / _BEST_SCORE, 0.0), 1.0) for score in read]
     raise ProviderFailure("the scores do not fit the passages", transient=True)
+
+
+def embeddings(content: bytes, count: int, dimensions: int) -> tuple[Matrix, int]:
+    """Return `count` vectors of length 1 in the order of the texts, and the tokens used.
+
+    Raises ProviderFailure for anything that would poison an index.
+    """
+    try:
+        reply = json.loads(content)
+        items = sorted(reply["data"], key=itemgetter("index"))
+        matrix = np.stack([_vector(item["embedding"]) for item in items])
+        used = int((reply.get("usage") or {}).get("total_tokens") or 0)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ProviderFailure("the reply holds no embeddings", transient=True) from error
+    if matrix.shape != (count, dimensions):
+        raise ProviderFailure(f"expected {count} embeddings of {dimensions} numbers", transient=False)
+    lengths = np.linalg.norm(matrix, axis=1, keepdims=True)
+    if not np.isfinite(lengths).all() or not (lengths > 0).all():
+        raise ProviderFailure("the embeddings are not finite numbers", transient=True)
+    unit: Matrix = matrix / lengths
+    return unit, used
+
+
+def _vector(embedding: str | list[float]) -> NDArray[np.float32]:
+    """Return the numbers of an embedding; some servers send a list although base64 was asked for."""
+    if isinstance(embedding, str):
+        return np.frombuffer(base64.b64decode(embedding), "<f4").astype(np.float32)
+    return np.asarray(embedding, np.float32)

@@ -166,6 +166,13 @@ class QuizMaker:
     async def _make(self, owner_id: UUID, quiz_id: UUID, request: QuizRequest, bell: Bell) -> None:
         """Run one quiz to its end, whatever happens to its readers."""
         writer = QuizWriter(self._database, self._store, quiz_id, bell)
+        try:
+            await self._make_and_settle(writer, owner_id, quiz_id, request)
+        except Exception:  # noqa: BLE001 - whatever goes wrong, readers must see an end
+            log.exception("quiz_failed", quiz_id=str(quiz_id))
+            await writer.finish(Completed(0, None, "", ModelUnavailable.reason))
+
+    async def _make_and_settle(self, writer: QuizWriter, owner_id: UUID, quiz_id: UUID, request: QuizRequest) -> None:
         price = quote(request.question_count)
         ended = Completed(0, None, "", ModelUnavailable.reason)
         hold: Hold | None = None

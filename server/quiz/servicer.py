@@ -59,15 +59,11 @@ class QuizServicer(quiz_pb2_grpc.QuizServiceServicer):
                 message.completed.quiz.CopyFrom(_quiz(await self._service.quiz(quiz_id)))
             yield message
 
-    async def GetQuiz(
-        self, request: quiz_pb2.GetQuizRequest, context: Context
-    ) -> quiz_pb2.GetQuizResponse:
+    async def GetQuiz(self, request: quiz_pb2.GetQuizRequest, context: Context) -> quiz_pb2.GetQuizResponse:
         """Return a quiz."""
         return quiz_pb2.GetQuizResponse(quiz=_quiz(await self._service.quiz(UUID(request.quiz_id))))
 
-    async def ListQuizzes(
-        self, request: quiz_pb2.ListQuizzesRequest, context: Context
-    ) -> quiz_pb2.ListQuizzesResponse:
+    async def ListQuizzes(self, request: quiz_pb2.ListQuizzesRequest, context: Context) -> quiz_pb2.ListQuizzesResponse:
         """List quizzes."""
         page = await self._service.quizzes(
             request.subject, mine=request.mine, size=request.page_size, page_token=request.page_token
@@ -76,16 +72,12 @@ class QuizServicer(quiz_pb2_grpc.QuizServiceServicer):
             quizzes=[_quiz(quiz) for quiz in page.items], next_page_token=page.next_page_token
         )
 
-    async def DeleteQuiz(
-        self, request: quiz_pb2.DeleteQuizRequest, context: Context
-    ) -> quiz_pb2.DeleteQuizResponse:
+    async def DeleteQuiz(self, request: quiz_pb2.DeleteQuizRequest, context: Context) -> quiz_pb2.DeleteQuizResponse:
         """Delete a quiz."""
         await self._service.delete(UUID(request.quiz_id))
         return quiz_pb2.DeleteQuizResponse()
 
-    async def PublishQuiz(
-        self, request: quiz_pb2.PublishQuizRequest, context: Context
-    ) -> quiz_pb2.PublishQuizResponse:
+    async def PublishQuiz(self, request: quiz_pb2.PublishQuizRequest, context: Context) -> quiz_pb2.PublishQuizResponse:
         """Publish a quiz or take it back."""
         quiz = await self._service.publish(UUID(request.quiz_id), published=request.published)
         return quiz_pb2.PublishQuizResponse(quiz=_quiz(quiz))
@@ -121,9 +113,7 @@ class QuizServicer(quiz_pb2_grpc.QuizServiceServicer):
             attempts=[_attempt(attempt) for attempt in page.items], next_page_token=page.next_page_token
         )
 
-    async def GetProgress(
-        self, request: quiz_pb2.GetProgressRequest, context: Context
-    ) -> quiz_pb2.GetProgressResponse:
+    async def GetProgress(self, request: quiz_pb2.GetProgressRequest, context: Context) -> quiz_pb2.GetProgressResponse:
         """Return mastery by topic."""
         topics = await self._service.progress(request.subject)
         return quiz_pb2.GetProgressResponse(
@@ -157,9 +147,7 @@ class QuizServicer(quiz_pb2_grpc.QuizServiceServicer):
         )
         return quiz_pb2.ReviewQuestionResponse(review=_review(due))
 
-    async def ExportQuiz(
-        self, request: quiz_pb2.ExportQuizRequest, context: Context
-    ) -> quiz_pb2.ExportQuizResponse:
+    async def ExportQuiz(self, request: quiz_pb2.ExportQuizRequest, context: Context) -> quiz_pb2.ExportQuizResponse:
         """Write a quiz as a file."""
         file = await self._service.export(UUID(request.quiz_id), _FORMAT_OF[request.format])
         return quiz_pb2.ExportQuizResponse(filename=file.filename, content_type=file.content_type, content=file.content)

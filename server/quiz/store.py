@@ -35,7 +35,7 @@ _OPEN = text(
     RETURNING id
     """
 )
-_FORGET = text("DELETE FROM quiz WHERE id = :quiz_id")
+_FORGET = text("DELETE FROM quiz WHERE id = :quiz_id AND state = 'running'")
 _APPEND = text(
     "INSERT INTO quiz_event (quiz_id, sequence, payload)"
     " SELECT :quiz_id, coalesce(max(sequence), 0) + 1, CAST(:payload AS jsonb) FROM quiz_event WHERE quiz_id = :quiz_id"
@@ -55,7 +55,7 @@ _COMPLETE = text("UPDATE quiz SET state = 'completed' WHERE id = :quiz_id AND st
 _ABANDONED = text(
     "SELECT id FROM quiz WHERE state = 'running'"
     " AND heartbeat_at < clock_timestamp() - make_interval(secs => :silent_seconds)"
-    " FOR UPDATE SKIP LOCKED"
+    " FOR NO KEY UPDATE SKIP LOCKED"
 )
 
 _QUIZ_COLUMNS = "id, owner_id, title, language, difficulty, subject, published, created_at"

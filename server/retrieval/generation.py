@@ -148,9 +148,14 @@ class Generation:
             self.journal.stop()
             await keeper
             await self._close(ending, checked)
-        except Lost:
-            log.warning("answer_lost", answer_id=str(self._commission.opening.answer_id))
+        except Lost as lost:
+            log.warning("answer_lost", answer_id=str(self._commission.opening.answer_id), cause=repr(lost.__cause__))
+        except Exception:
+            # A background task: nobody waits for it who could be told. Its lease runs out and `recovery` closes it.
+            log.exception("answer_abandoned", answer_id=str(self._commission.opening.answer_id))
+        finally:
             self.journal.give_up()
+            keeper.cancel()
 
     async def _produce(self) -> Ending:
         self._producer = asyncio.current_task()

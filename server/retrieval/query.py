@@ -26,12 +26,12 @@ TARGETS = {
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query understood. `others` are the same query in other words: translated, or its terms' counterparts."""
+    """A query understood. `others` are the same query in other languages: translated, or its terms' counterparts."""
 
     text: str
     language: Language
     confidence: float
-    others: tuple[str, ...]
+    others: tuple[tuple[Language, str], ...]
     terms: tuple[TermPair, ...]
     translation: str
     degraded: tuple[Degraded, ...]
@@ -39,7 +39,7 @@ class Query:
     @property
     def widened(self) -> str:
         """Return all words that a fitting passage may hold, in any of the languages."""
-        return " ".join((self.text, *self.others))
+        return " ".join((self.text, *(words for _, words in self.others)))
 
 
 class Understanding:
@@ -68,7 +68,7 @@ class Understanding:
         if translation:
             words[targets[-1]] = translation
         return Query(
-            query, detection.language, detection.confidence, tuple(words.values()), terms, translation, degraded
+            query, detection.language, detection.confidence, tuple(words.items()), terms, translation, degraded
         )
 
     async def _translate(

@@ -71,6 +71,6 @@ class Recovery:
             completed,
             request_id=orphan.request_id,
             correlation_id=orphan.request_id,
-            story="",
+            story=None,
         )
         log.info("answer_recovered", answer_id=str(orphan.answer_id), charged_tokens=orphan.delivered_tokens)

@@ -14,12 +14,14 @@ from server.models.port import Embedder, ProviderFailure, Purpose, TutorModel
 from server.refusal import NoPassages, Refusal, StoreUnavailable
 from server.retrieval.passage import Degraded, Passage, SearchResult, SearchTrace, Step
 from server.retrieval.query import Query, Understanding
-from server.retrieval.ranking import Ranked, Scored, fuse, merge, pairs, reorder
+from server.retrieval.ranking import Ranked, Scored, fuse, merge, pairs, reorder, shortlist
 from server.telemetry.metrics import record_cache, record_degraded_step
 from server.vectors.port import Vector, VectorFilter, VectorStore
 
 CANDIDATES = 30
 """Hits taken from each store and passages that are reranked."""
+CHANCE_COSINE = 0.12
+"""Texts without a word in common reach this by chance in the local embedder's space (99th percentile, `evals`)."""
 RESULT_TTL_SECONDS = 15 * 60
 RESULT_CACHE_SIZE = 2_000
 RERANK_CACHE_SIZE = 5_000
@@ -36,10 +38,14 @@ FAILURES = (ProviderFailure, Refusal, TimeoutError)
 
 @dataclass(frozen=True, slots=True)
 class LiveIndex:
-    """The vector index that is searched and the embedder of its vector space."""
+    """The vector index that is searched and the embedder of its vector space.
+
+    `semantic`: the embedder knows meanings, not only words (any but the local one).
+    """
 
     name: str
     embedder: Embedder
+    semantic: bool = False
 
 
 class Library(Protocol):
@@ -157,12 +163,19 @@ class RetrievalService:
             # The query as asked is searched while a model may still be translating it.
             asked = group.create_task(self._both(query, where, who, live))
             understood = await self._understanding.understand(query, where.language)
-            others = [group.create_task(self._both(other, where, who, live)) for other in understood.others]
+            others = [
+                group.create_task(self._both(words, replace(where, language=language), who, live))
+                for language, words in understood.others
+            ]
         outcomes = [task.result() for task in (asked, *others)]
         degraded = dict.fromkeys(understood.degraded)
         for outcome in outcomes:
             degraded |= dict.fromkeys(outcome.degraded)
-        fused = merge([fuse(outcome.dense, outcome.full_text) for outcome in outcomes])[:CANDIDATES]
+        semantic = live is not None and live.semantic
+        variants = [
+            shortlist(fuse(each.dense, each.full_text, semantic=semantic), each.dense, CANDIDATES) for each in outcomes
+        ]
+        fused = merge(variants, CANDIDATES)
         if not fused:
             if {each.step for each in degraded} >= {Step.DENSE, Step.FULL_TEXT}:
                 raise StoreUnavailable(store="milvus, postgresql")
@@ -208,7 +221,8 @@ class RetrievalService:
             everything=who.role in (Role.ADMIN, Role.SERVICE),
         )
         async with asyncio.timeout(STORE_SECONDS):
-            return await self._vectors.search(live.name, vector, CANDIDATES, visible)
+            hits = await self._vectors.search(live.name, vector, CANDIDATES, visible)
+        return hits if live.semantic else [hit for hit in hits if hit.score >= CHANCE_COSINE]
 
     async def _full_text(self, text: str, where: CorpusFilter) -> Sequence[Scored]:
         async with asyncio.timeout(STORE_SECONDS):

@@ -74,7 +74,7 @@ class Settlement:
         *,
         request_id: UUID,
         correlation_id: UUID,
-        story: str,
+        story: str | None,
     ) -> None:
         """Store the end of an answer; raises Lost when it is not ours any more or PostgreSQL cannot be reached."""
 

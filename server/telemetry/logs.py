@@ -9,9 +9,10 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, TextIO
+from typing import Any, Final, Protocol, TextIO
+from uuid import UUID
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -53,22 +54,29 @@ def configure(level: str = "info", stream: TextIO | None = None) -> None:
     root.setLevel(max(threshold, logging.WARNING))
 
 
-def call(
-    method: str, code: str, seconds: float, *, request_id: str, user_id: str, address: str, logger: str = "server.edge"
-) -> None:
-    """Write the line of one call.
+class Call(Protocol):
+    """A call that ended, as its line shows it."""
 
-    Put together by hand because it is the one line on the hot path: an eighth of the usual way's time. All its values
-    are words of ours (paths of our contract, codes, UUIDs, parsed addresses); nothing a caller wrote gets here.
+    method: str
+    code: str
+    seconds: float
+    ended_at: float
+    request_id: UUID
+    user_id: UUID | None
+    address: str
+
+
+def calls(ended: Iterable[Call]) -> None:
+    """Write the lines of calls at once.
+
+    Put together by hand, in a fifth of the usual time. All values are words of ours (paths of our contract, codes,
+    UUIDs, parsed addresses): nothing that a caller wrote gets here.
     """
     if _calls.out is not None:
-        stamp = datetime.now(UTC).isoformat()
-        _calls.out.write(
-            f'{{"timestamp": "{stamp}", "level": "info", "logger": "{logger}", "message": "call", '
-            f'"request_id": "{request_id}", "method": "{method}", "code": "{code}", '
-            f'"milliseconds": {seconds * 1000:.3f}, "user_id": "{user_id}", "address": "{address}"}}\n'
-        )
-        _calls.out.flush()
+        lines = "".join(map(_call_line, ended))
+        if lines:
+            _calls.out.write(lines)
+            _calls.out.flush()
 
 
 def redact(value: Any) -> Any:
@@ -89,6 +97,15 @@ class _Calls:
 
 
 _calls: Final = _Calls()
+
+
+def _call_line(call: Call) -> str:
+    return (
+        f'{{"timestamp": "{datetime.fromtimestamp(call.ended_at, UTC).isoformat()}", "level": "info", '
+        f'"logger": "server.edge", "message": "call", "request_id": "{call.request_id}", "method": "{call.method}", '
+        f'"code": "{call.code}", "milliseconds": {call.seconds * 1000:.3f}, "user_id": "{call.user_id or ""}", '
+        f'"address": "{call.address}"}}\n'
+    )
 
 
 class _Line:

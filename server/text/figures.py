@@ -23,7 +23,9 @@ EDGE_WORDS: Final = 12
 _PAGE_NUMBER: Final = re.compile(r"\A\W*\d{1,4}\W*\n|\n\W*\d{1,4}\W*\Z")
 _TOKEN: Final = re.compile(r"\d+(?:[.,\u066b\u066c]\d+)+|[^\W_]+|[=<>≤≥≠±×÷√∫∑∏∞^∈∉∪∩⊂→⇌+*/\u2212-]")
 _OPERATORS: Final = frozenset("=<>≤≥≠±×÷√∫∑∏∞^∈∉∪∩⊂→⇌+*/\u2212-")
-_FUNCTIONS: Final = frozenset("sin cos tan cot ln log exp arctan arcsin arccos lim sqrt".split())
+_FUNCTIONS: Final = frozenset(
+    ("sin", "cos", "tan", "cot", "ln", "log", "exp", "arctan", "arcsin", "arccos", "lim", "sqrt")
+)
 
 
 def same_figures(first: str, second: str) -> bool:

@@ -9,7 +9,9 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Final
 
-INVISIBLE: Final = "\u00ad\u061c\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
+INVISIBLE: Final = (
+    "\u00ad\u061c\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
+)
 """Bidi controls, joiners, soft hyphens and zero-width spaces: they change how a text looks, never what it says."""
 
 TATWEEL: Final = "\u0640"
@@ -38,7 +40,18 @@ _ARABIC_LETTERS: Final = {
 }
 """Spellings of one sound. Hassaniya writers use گ, ڭ and ك for the same letter; پ and ڤ only occur in loan words."""
 
-_LATIN_LETTERS: Final = {"œ": "oe", "æ": "ae", "ø": "o", "ł": "l", "đ": "d", "ı": "i", "’": "'", "‘": "'", "ʼ": "'", "´": "'"}
+_LATIN_LETTERS: Final = {
+    "œ": "oe",
+    "æ": "ae",
+    "ø": "o",
+    "ł": "l",
+    "đ": "d",
+    "ı": "i",
+    "’": "'",
+    "‘": "'",
+    "ʼ": "'",
+    "´": "'",
+}
 
 _PRESENTATION: Final = re.compile("[\ufb00-\ufb06\ufb50-\ufdff\ufe70-\ufefc]")
 _CONTROLS: Final = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
@@ -51,7 +64,9 @@ _DROP_INVISIBLE: Final = str.maketrans("", "", INVISIBLE + TATWEEL)
 def _decompose(character: str) -> str:
     folded = unicodedata.normalize("NFKD", character).casefold()
     kept = (
-        str(unicodedata.digit(piece, piece)) if piece.isdecimal() else _ARABIC_LETTERS.get(piece, _LATIN_LETTERS.get(piece, piece))
+        str(unicodedata.digit(piece, piece))
+        if piece.isdecimal()
+        else _ARABIC_LETTERS.get(piece, _LATIN_LETTERS.get(piece, piece))
         for piece in folded
         if unicodedata.category(piece) not in ("Mn", "Me", "Cf", "Cs") and piece != TATWEEL
     )
@@ -59,7 +74,7 @@ def _decompose(character: str) -> str:
 
 
 class _Table(dict[int, str]):
-    """Maps a code point to its canonical characters, filled as code points are met. At most one entry per code point."""
+    """Maps a code point to its canonical characters, filled as they are met; one entry per code point."""
 
     def __missing__(self, code: int) -> str:
         folded = _decompose(chr(code))
@@ -105,7 +120,7 @@ class Folded:
     original_length: int
 
     def span(self, start: int, end: int) -> tuple[int, int]:
-        """Return the original character span of `text[start:end]` (start < end), marks after its last letter excluded."""
+        """Return the original character span of `text[start:end]` (start < end) without marks after its end."""
         return self.offsets[start], self.offsets[end - 1] + 1
 
 

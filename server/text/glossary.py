@@ -24,7 +24,7 @@ QUESTION_WORDS: Final = "question"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One term: its subject and its spellings, the usual one first. Hassaniya is empty where it says the Arabic word."""
+    """One term: its subject and its spellings, the usual one first; Hassaniya only where it differs from Arabic."""
 
     subject: str
     french: tuple[str, ...]
@@ -62,8 +62,10 @@ class Rendering:
 
 @dataclass(frozen=True, slots=True)
 class _Word:
-    """A word of the question: as written, canonical, its stem, and whether it carries content."""
+    """A word of a text: where it stands, as written, canonical, its stem, and whether it carries content."""
 
+    start: int
+    end: int
     written: str
     canonical: str
     stem: str
@@ -83,11 +85,14 @@ _Key = tuple[str, ...]
 
 @cache
 def _terms_of(language: Language) -> dict[_Key, list[Entry]]:
-    """Return the entries by the stems of their spellings in `language` (for Hassaniya also by the Arabic ones)."""
+    """Return the entries by the stems of their spellings, sorted: "Newton's second law", "second law of Newton".
+
+    For Hassaniya the Arabic spellings count as well.
+    """
     table: dict[_Key, list[Entry]] = defaultdict(list)
     for entry in entries():
         for spelling in _known_spellings(entry, language):
-            key = tuple(terms(spelling))
+            key = tuple(sorted(terms(spelling)))
             if entry.subject != QUESTION_WORDS and entry not in table[key]:
                 table[key].append(entry)
     return table
@@ -99,6 +104,18 @@ def _question_phrases(language: Language) -> dict[_Key, Entry]:
     asked = (entry for entry in entries() if entry.subject == QUESTION_WORDS)
     return {tuple(canonical(word).replace("'", " ").replace("-", " ").split()): entry
             for entry in asked for word in _known_spellings(entry, language)}  # fmt: skip
+
+
+@cache
+def _arabic_stems_of_latin_words() -> dict[str, str]:
+    """Return the Arabic stem of the Hassaniya words that the glossary lists in Latin letters."""
+    table: dict[str, str] = {}
+    for entry in entries():
+        stems = terms(entry.arabic[0])
+        for word in entry.hassaniya:
+            if word.isascii() and word.isalnum() and len(stems) == 1 and entry.subject != QUESTION_WORDS:
+                table.setdefault(word, stems[0])
+    return table
 
 
 @cache
@@ -126,11 +143,17 @@ def _words(text: str, source: Language) -> list[_Word]:
         start = original.text.index(piece, start)
         begin, end = original.span(start, start + len(piece))
         start += len(piece)
-        root = stem(piece)
-        if source is Language.HASSANIYA and piece.isascii() and (root,) not in _terms_of(source):
-            root = _arabic_stems_by_skeleton().get(latin_skeleton(piece), root)
-        found.append(_Word(text[begin:end], piece, root, piece not in STOP_WORDS))
+        content = piece not in STOP_WORDS
+        found.append(_Word(begin, end, text[begin:end], piece, _root(piece, source), content))
     return found
+
+
+def _root(word: str, source: Language) -> str:
+    """Return the stem that terms are matched by; Hassaniya in Latin letters is read as the Arabic it sounds like."""
+    if source is not Language.HASSANIYA or not word.isascii():
+        return stem(word)
+    listed = _arabic_stems_of_latin_words().get(word)
+    return listed or _arabic_stems_by_skeleton().get(latin_skeleton(word)) or stem(word)
 
 
 def _match_question(words: Sequence[_Word], phrases: dict[_Key, Entry]) -> tuple[Entry, int] | None:
@@ -147,7 +170,7 @@ def _match_terms(words: Sequence[_Word], table: dict[_Key, list[Entry]]) -> tupl
     key: _Key = ()
     for length, word in enumerate(words[:8], 1):
         if word.content:
-            key += (word.stem,)
+            key = tuple(sorted((*key, word.stem)))
             if key in table:
                 best = table[key], length
         elif length == 1:
@@ -172,6 +195,15 @@ def _matches(words: Sequence[_Word], source: Language) -> Iterator[tuple[list[_W
         at += length
 
 
+def known_terms(text: str, language: Language) -> list[tuple[int, int, Entry]]:
+    """Return the terms of a text with their character spans, in order; question words are left out."""
+    return [
+        (words[0].start, words[-1].end, found[0])
+        for words, found in _matches(_words(text, language), language)
+        if found and found[0].subject != QUESTION_WORDS
+    ]
+
+
 def render(text: str, source: Language, target: Language) -> Rendering | None:
     """Carry a question into `target` as far as the glossary knows its terms; None when it knows none of them.
 
@@ -186,16 +218,23 @@ def render(text: str, source: Language, target: Language) -> Rendering | None:
     for words, found in _matches(_words(text, source), source):
         said = " ".join(word.written for word in words)
         if found:
-            spellings = found[0].spellings(target)
-            reading.append(spellings[0])
+            means = _spelling(found[0], words, target)
+            reading.append(means)
             if found[0].subject != QUESTION_WORDS:
                 searching += dict.fromkeys(word for entry in found for word in entry.spellings(target))
-                if canonical(said) != canonical(spellings[0]):
-                    pairs.append(Pair(said, spellings[0]))
+                if canonical(said) != canonical(means):
+                    pairs.append(Pair(said, means))
         elif words[0].canonical.isdigit() or _is_name(words[0], text) or (shares_words and not said.isascii()):
             reading.append(said)
             searching.append(said)
     return Rendering(" ".join(reading), " ".join(searching), tuple(pairs)) if pairs else None
+
+
+def _spelling(entry: Entry, words: Sequence[_Word], target: Language) -> str:
+    """Return how `target` writes an entry: the question's own word where it is one of them, else the usual spelling."""
+    stems = sorted(word.stem for word in words if word.content)
+    spellings = entry.spellings(target)
+    return next((spelling for spelling in spellings if sorted(terms(spelling)) == stems), spellings[0])
 
 
 def _is_name(word: _Word, text: str) -> bool:

@@ -29,6 +29,8 @@ Shingles = NDArray[np.uint64]
 """Hashes of the character 4-grams of a canonical text, sorted, each once."""
 
 _HASHES_PER_BIT_BATCH: Final = 1 << 15
+
+
 def _gram_hashes(canonical_text: str) -> NDArray[np.uint64]:
     """Hash every character 4-gram (a shorter text counts as one gram)."""
     codes = np.frombuffer(canonical_text.encode("utf-32-le", "replace"), dtype=np.uint32).astype(np.uint64)

@@ -48,9 +48,11 @@ _IMPOSSIBLE: Final = re.compile(
 )
 _LEADERS: Final = re.compile(r"(?:[.…·]\s?){4,}\s*\d+\s*$", re.MULTILINE)
 _BOILERPLATE: Final = (
-    "tous droits reserves", "depot legal", "isbn", "politique de confidentialite", "accepter les cookies", "mentions legales",
+    "tous droits reserves", "depot legal", "isbn", "politique de confidentialite", "accepter les cookies",
+    "mentions legales",
     "plan du site", "se connecter", "s'inscrire", "newsletter", "partager sur", "copyright", "conditions d'utilisation",
-    "جميع الحقوق محفوظه", "رقم الايداع", "سياسه الخصوصيه", "شروط الاستخدام", "تسجيل الدخول", "خريطه الموقع", "اتصل بنا", "شارك علي",
+    "جميع الحقوق محفوظه", "رقم الايداع", "سياسه الخصوصيه", "شروط الاستخدام", "تسجيل الدخول", "خريطه الموقع", "اتصل بنا",
+    "شارك علي",
 )  # fmt: skip
 _FEW_WORDS: Final = 150
 
@@ -73,7 +75,7 @@ OCR_MAY_HELP: Final = frozenset({Fault.EMPTY, Fault.UNREADABLE, Fault.REVERSED, 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A score from 0 (useless) to 1 (clean), the fault that rules the page out, if any, and a sentence for operators."""
+    """A score from 0 (useless) to 1 (clean), the fault that rules the page out if any, a sentence for operators."""
 
     score: float
     fault: Fault | None
@@ -137,7 +139,9 @@ def _check_length(text: str, tokens: list[str]) -> Verdict | None:
 def _check_ocr(confidence: float | None) -> Verdict | None:
     if confidence is None or confidence >= LEAST_OCR_CONFIDENCE:
         return None
-    return Verdict(confidence / 200, Fault.LOW_OCR_CONFIDENCE, f"Character recognition is only {confidence:.0f} % sure.")
+    return Verdict(
+        confidence / 200, Fault.LOW_OCR_CONFIDENCE, f"Character recognition is only {confidence:.0f} % sure."
+    )
 
 
 def _check_readable(text: str) -> Verdict | None:
@@ -158,7 +162,9 @@ def _check_spelling(text: str) -> Verdict | None:
         return Verdict(0.0, Fault.REVERSED, "The Arabic letters are in visual order: words read backwards.")
     if map_is_broken([text]):
         faults = len(_IMPOSSIBLE.findall(bare))
-        reason = f"{faults} of {len(words)} Arabic words are spelled as no Arabic word can be: the font's map is broken."
+        reason = (
+            f"{faults} of {len(words)} Arabic words are spelled as no Arabic word can be: the font's map is broken."
+        )
         return Verdict(0.3, Fault.BROKEN_CHARACTER_MAP, reason)
     return None
 
@@ -180,10 +186,14 @@ def _check_language(found: Detection, words: int, expected: Language | None) -> 
     """Refuse another language only where the text is long enough and the detector sure; our three may mix."""
     if words < LANGUAGE_WORDS or found.confidence < SURE_LANGUAGE:
         return None
-    ours_instead_of_ours = expected is not None and Language.FRENCH in (found.language, expected) and found.language is not expected
+    ours_instead_of_ours = (
+        expected is not None and Language.FRENCH in (found.language, expected) and found.language is not expected
+    )
     if found.language is Language.OTHER or ours_instead_of_ours:
         wanted = expected.value if expected else "fr, ar or mey"
-        return Verdict(0.4, Fault.WRONG_LANGUAGE, f"The page is in another language ({found.language.value}) than {wanted}.")
+        return Verdict(
+            0.4, Fault.WRONG_LANGUAGE, f"The page is in another language ({found.language.value}) than {wanted}."
+        )
     return None
 
 

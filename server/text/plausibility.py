@@ -38,8 +38,10 @@ def _place(code: int) -> int:
 
 
 def trigrams(text: str, script: str) -> NDArray[np.intp]:
-    """Return the table places of the letter trigrams of a text's words, word ends included, each as often as it occurs."""
-    codes = np.frombuffer(_VOWELS.sub("", f" {text.lower()} ").encode("utf-32-le", "replace"), dtype=np.uint32).astype(np.int64)
+    """Return the table places of the letter trigrams of a text's words, word ends included, with repetitions."""
+    codes = np.frombuffer(_VOWELS.sub("", f" {text.lower()} ").encode("utf-32-le", "replace"), dtype=np.uint32).astype(
+        np.int64
+    )
     arabic = (codes >= _ARABIC_BLOCK) & (codes < _ARABIC_BLOCK + 0x100)
     places = np.where(arabic, codes - _ARABIC_BLOCK + 0x250, np.where(codes < 0x250, codes, 0))
     letters = _letter_numbers(script)[places]

@@ -12,13 +12,12 @@ _ENDING: Final = re.compile(
 """Closing punctuation before white space, an empty line, or a line end before a list item."""
 
 _LAST_WORD: Final = re.compile(r"[^\s(\[«\"']*\Z")
-_ABBREVIATIONS: Final = frozenset(
-    """
+_ABBREVIATION_LIST = """
     m mm mme mmes mlle mlles dr drs pr prof me st ste av apr env ex fig figs tab p pp cf chap art vol no nos n ed éd etc
     al op cit ibid id max min sec ch réf ref rem déf th prop eq éq exo ann bd bld tél tel hab vs
     د أ م ص ج ت ه ق هـ ب مج ط
-    """.split()
-)
+"""
+_ABBREVIATIONS: Final = frozenset(_ABBREVIATION_LIST.split())
 _UNITS: Final = frozenset(("m", "م"))
 """Abbreviations that are units after a number: "3 m." may end a sentence, "M. Diallo" does not."""
 

@@ -1,8 +1,8 @@
 """Stems: an Arabic stemmer of our own in front of Snowball, and Snowball for Latin letters.
 
 The Arabic rules follow the light10 family (Larkey, Ballesteros, Connell 2007): one article or one joined particle, then
-one ending, possessives after ta marbuta included. Snowball alone ranks Arabic questions 3 points (MRR) lower, because it
-expects vowels and hamzas that canonical text no longer has. Words must be canonical (`fold.canonical`).
+one ending, possessives after ta marbuta included. Snowball alone ranks Arabic questions 3 points (MRR) lower, because
+it expects vowels and hamzas that canonical text no longer has. Words must be canonical (`fold.canonical`).
 """
 
 from functools import lru_cache

@@ -15,8 +15,13 @@ import structlog
 
 _log = structlog.get_logger(__name__)
 
-_CHILD = Path(__file__).with_name("lite_child.py")
-_CHILD_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "OMP_NUM_THREADS": "1"}
+_CHILD = "server.vectors.lite_child"
+_CHILD_ENVIRONMENT = {
+    "PATH": "/usr/bin:/bin",
+    "LC_ALL": "C.UTF-8",
+    "OMP_NUM_THREADS": "1",
+    "PYTHONPATH": str(Path(__file__).parents[2]),
+}
 """Only what the child needs: it must not inherit our secrets."""
 _SOCKET_PATH_LIMIT = 100
 """Bytes; the kernel allows 107 for the path of a unix socket."""
@@ -51,6 +56,11 @@ class MilvusLite:
     def uri(self) -> str:
         """Address for Milvus clients on this machine, once started; stays valid over restarts of the child."""
         return f"unix:{self._socket}"
+
+    @property
+    def counter_file(self) -> Path:
+        """Where the child counts the writes of each index (`lite_rows.WriteCounter`)."""
+        return self._folder / "writes"
 
     @property
     def pid(self) -> int | None:
@@ -110,8 +120,9 @@ class MilvusLite:
         raise StartFailed(f"Milvus Lite ended with code {code}; see {self._log_file}")
 
     def _popen(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-P", str(_CHILD), "--folder", str(self._folder / "lite")]
-        command += ["--socket", str(self._socket), "--parent", str(os.getpid())]
+        command = [sys.executable, "-P", "-m", _CHILD, "--folder", str(self._folder / "lite")]
+        command += ["--socket", str(self._socket), "--counter", str(self.counter_file)]
+        command += ["--parent", str(os.getpid())]
         command += ["--lock-wait-seconds", str(self._lock_wait_seconds)]
         with self._open_log() as log:
             return subprocess.Popen(

@@ -13,20 +13,64 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import grpc
+import numpy as np
 from milvus_lite.adapter.grpc.servicer import MilvusServicer
 from milvus_lite.db import MilvusLite
 from milvus_lite.exceptions import DataDirLockedError
+from milvus_lite.search.bitmap import build_valid_mask
 from pymilvus.grpc_gen import milvus_pb2_grpc
 
+from server.vectors.lite_rows import (
+    BLOCK_ROWS,
+    FIELDS,
+    MESSAGE_BYTES,
+    ROWS_METHOD,
+    RowBlock,
+    WriteCounter,
+    packed,
+)
+
 _PR_SET_PDEATHSIG = 1
-_MESSAGE_BYTES = 256 * 1024 * 1024
 _DRAIN_SECONDS = 5.0
 _LOCK_RETRY_SECONDS = 0.1
+
+
+_WRITES = {"Insert", "Upsert", "Delete", "DropCollection", "TruncateCollection", "DropPartition"}
+
+
+class CountWrites(grpc.ServerInterceptor):
+    """Counts each write of a collection once it is done, well or not."""
+
+    def __init__(self, database: MilvusLite, counter: WriteCounter) -> None:
+        self._database = database
+        self._counter = counter
+
+    def intercept_service(
+        self,
+        continuation: "Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None]",
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> "grpc.RpcMethodHandler[Any, Any] | None":
+        """Wrap the calls that write."""
+        handler = continuation(handler_call_details)
+        name = handler_call_details.method.rpartition("/")[2]
+        if handler is None or handler.unary_unary is None or name not in _WRITES:
+            return handler
+        write = handler.unary_unary
+
+        def call(request: Any, context: grpc.ServicerContext) -> Any:
+            try:
+                return write(request, context)
+            finally:
+                self._counter.add(self._database.resolve_collection_name(request.collection_name))
+
+        return grpc.unary_unary_rpc_method_handler(call, handler.request_deserializer, handler.response_serializer)
 
 
 def die_with_parent(parent_pid: int) -> None:
@@ -62,17 +106,46 @@ def heal(database: MilvusLite, folder: Path) -> None:
         collection.flush()
 
 
-def serve(database: MilvusLite, address: str) -> grpc.Server:
+def rows(database: MilvusLite, index: str) -> Iterator[bytes]:
+    """Yield all rows of a collection as packed blocks; its memory is written to segments first."""
+    collection = database.get_collection(index)
+    collection.flush()
+    # Inner parts of Milvus Lite, because no call of it returns vectors as arrays; a test compares both.
+    segments, deleted = collection._read_snapshot()
+    segments = [segment for segment in segments if segment.num_rows]
+    if not segments:
+        return
+    ids = [one for segment in segments for one in segment.pks]
+    numbers = np.concatenate([segment.seqs for segment in segments])
+    alive = build_valid_mask(ids, numbers, deleted, memtable=collection._memtable)
+    start = 0
+    for segment in segments:
+        chosen = np.flatnonzero(alive[start : start + segment.num_rows])
+        start += segment.num_rows
+        vectors = segment.vector_data("vector")[0]
+        for first in range(0, len(chosen), BLOCK_ROWS):
+            places = chosen[first : first + BLOCK_ROWS]
+            table = segment.table.take(places)
+            fields = {name: table.column(name).to_pylist() for name in FIELDS}
+            yield packed(RowBlock(table.column("id").to_pylist(), vectors[places], fields))
+
+
+def serve(database: MilvusLite, address: str, counter: WriteCounter) -> grpc.Server:
     """Serve the database, one call at a time: Lite is not safe for writers that run side by side."""
     server = grpc.server(
         ThreadPoolExecutor(max_workers=1),
+        interceptors=[CountWrites(database, counter)],
         options=[
-            ("grpc.max_receive_message_length", _MESSAGE_BYTES),
-            ("grpc.max_send_message_length", _MESSAGE_BYTES),
-            ("grpc.so_reuseport", 0),
+            ("grpc.max_receive_message_length", MESSAGE_BYTES),
+            ("grpc.max_send_message_length", MESSAGE_BYTES),
         ],
     )
     milvus_pb2_grpc.add_MilvusServiceServicer_to_server(MilvusServicer(database), server)
+    _, service, method = ROWS_METHOD.split("/")
+    reading: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_stream_rpc_method_handler(
+        lambda request, _: rows(database, request.decode())
+    )
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, {method: reading})])
     server.add_insecure_port(address)
     server.start()
     return server
@@ -87,8 +160,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Serve one Milvus Lite folder.")
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--socket", type=Path, required=True)
+    parser.add_argument("--counter", type=Path, required=True)
     parser.add_argument("--parent", type=int, required=True)
-    parser.add_argument("--lock-wait-seconds", type=float, default=10.0)
+    parser.add_argument("--lock-wait-seconds", type=float, required=True)
     options = parser.parse_args()
 
     stopping = threading.Event()
@@ -107,7 +181,7 @@ def main() -> int:
     try:
         heal(database, options.folder)
         options.socket.unlink(missing_ok=True)  # holding the folder's lock: whoever left it is gone
-        server = serve(database, f"unix:{options.socket}")
+        server = serve(database, f"unix:{options.socket}", WriteCounter(options.counter))
         print("ready", flush=True)  # noqa: T201 - the launcher waits for this line
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nobody reads the pipe from here on
         stopping.wait()

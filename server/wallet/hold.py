@@ -46,12 +46,18 @@ class Unfinished:
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
+            task.add_done_callback(_log_failure)
             self._start(self._take_back(task, undo))
             raise
 
     async def settle(self, work: Coroutine[Any, Any, T]) -> T:
         """Return what `work` returns; when the waiter is cancelled, it ends all the same."""
-        return await asyncio.shield(self._start(work))
+        task = self._start(work)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_log_failure)
+            raise
 
     async def drain(self) -> None:
         """Wait until nothing is left, also of what was started meanwhile."""
@@ -61,15 +67,16 @@ class Unfinished:
     def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._end)
+        task.add_done_callback(self._tasks.discard)
         return task
-
-    def _end(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.info("wallet_work_failed", error=type(error).__name__)
 
     async def _take_back(self, task: asyncio.Task[T], undo: Callable[[T], Coroutine[Any, Any, object]]) -> None:
         await asyncio.wait([task])
         if not task.cancelled() and task.exception() is None:
             await undo(task.result())
+
+
+def _log_failure(task: asyncio.Task[Any]) -> None:
+    """Say that work failed which nobody waits for any more."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.warning("wallet_work_failed", error=type(error).__name__)

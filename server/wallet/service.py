@@ -18,6 +18,7 @@ from server.database.pages import Page, cut, page_size, position
 from server.database.pool import Database
 from server.refusal import (
     Conflict,
+    Forbidden,
     InsufficientBalance,
     NotFound,
     Refusal,
@@ -64,6 +65,7 @@ class WalletService:
         reservation_ttl_seconds: int = 300,
         meters: Meters | None = None,
         foreign_checks: Sequence[ForeignCheck] = (),
+        settlement_pauses_seconds: Sequence[float] = SETTLEMENT_PAUSES_SECONDS,
     ) -> None:
         """Hold tokens for `reservation_ttl_seconds`, by the database's clock."""
         self._database = database
@@ -71,6 +73,7 @@ class WalletService:
         self._ttl_seconds = reservation_ttl_seconds
         self._meters = meters or Meters()
         self._foreign_checks = tuple(foreign_checks)
+        self._pauses_seconds = tuple(settlement_pauses_seconds)
         self._unfinished = Unfinished()
         self._active = 0
 
@@ -214,9 +217,14 @@ class WalletService:
         return report(checks, datetime.now(UTC), {}, "")
 
     async def reconcile(self) -> Report:
-        """Check all books, ours and the other rooms' against ours, and show what was found; never repairs."""
+        """Check all books, ours and the other rooms' against ours, and show what was found; never repairs.
+
+        For services and admins; Forbidden for others.
+        """
         async with self._database.transaction() as connection:
             checks = await self._store.checks(connection, None)
+            if not checks:
+                raise Forbidden
             accounts, head = await self._store.totals(connection)
             foreign = [await check(connection) for check in self._foreign_checks]
         found = report((*checks, *foreign), datetime.now(UTC), accounts, head)
@@ -238,7 +246,7 @@ class WalletService:
     async def _settle(self, hold: Hold) -> Receipt | None:
         """Settle for the holder; None when the store cannot be reached, and expiry will do it."""
         call = Request(None, None, current().request_id)
-        for pause_seconds in (*SETTLEMENT_PAUSES_SECONDS, None):
+        for pause_seconds in (*self._pauses_seconds, None):
             try:
                 async with self._database.session() as session:
                     settled = await self._store.finalize(session, hold.reservation.id, hold.actual_tokens, call)

@@ -1,5 +1,6 @@
 """A real gRPC server on a free port, with the real edge around servicers that a test hands in."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
@@ -7,11 +8,14 @@ from typing import Any
 import grpc
 import pytest
 import pytest_asyncio
+from google.protobuf.empty_pb2 import Empty
 
 from server.edge.health import Health
+from server.edge.http import HttpPort
 from server.edge.limits import Limits, Rates
 from server.edge.limits.windows import MemoryWindows, Windows
 from server.edge.middleware import Middleware
+from server.edge.policy import Policy
 from server.edge.server import EdgeServer
 from server.edge.validation import Validation
 from tests.rpc.served import Edge, People, services
@@ -30,6 +34,7 @@ async def serve(people: People) -> AsyncIterator[Callable[..., Awaitable[Edge]]]
 
         async def start(
             *,
+            listen: str = "127.0.0.1:0",
             rates: Rates | None = None,
             windows: Windows | None = None,
             probes: Mapping[str, Any] | None = None,
@@ -47,11 +52,57 @@ async def serve(people: People) -> AsyncIterator[Callable[..., Awaitable[Edge]]]
                 max_streams=max_streams,
             )
             health = Health(probes or {}, needs or {}, interval_seconds=0.05)
-            server = EdgeServer("127.0.0.1:0", services(**servicers), middleware, health, **(options or {}))
+            server = EdgeServer(listen, services(**servicers), middleware, health, **(options or {}))
             await server.start()
             stack.push_async_callback(server.drain, 0.0)
             channel = grpc.aio.insecure_channel(f"127.0.0.1:{server.port}", options=[*client])
             await stack.enter_async_context(channel)
-            return Edge(server, channel, people)
+            return Edge(server, channel, people, health)
+
+        yield start
+
+
+@pytest_asyncio.fixture
+async def serve_handler(people: People) -> AsyncIterator[Callable[..., Awaitable[grpc.aio.Channel]]]:
+    """A function that serves one unary handler under a policy of the test's own, at `/test/Sleep`."""
+    async with AsyncExitStack() as stack:
+
+        async def start(handler: Any, policy: Policy) -> grpc.aio.Channel:
+            middleware = Middleware(people.verify, Limits(Rates(), MemoryWindows()), Validation())
+            wrapped = middleware.wrap(
+                "/test/Sleep",
+                grpc.unary_unary_rpc_method_handler(handler, Empty.FromString, Empty.SerializeToString),
+                policy,
+            )
+            server = grpc.aio.server()
+            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test", {"Sleep": wrapped}),))
+            port = server.add_insecure_port("127.0.0.1:0")
+            await server.start()
+            stack.push_async_callback(server.stop, 0)
+            ticking = asyncio.create_task(_sweep(middleware))
+            stack.callback(ticking.cancel)
+            return await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{port}"))
+
+        yield start
+
+
+async def _sweep(middleware: Middleware) -> None:
+    while True:
+        await asyncio.sleep(0.02)
+        middleware.sweep()
+
+
+@pytest_asyncio.fixture
+async def serve_http() -> AsyncIterator[Callable[..., Awaitable[HttpPort]]]:
+    """A function that starts the HTTP port in front of a running server."""
+    async with AsyncExitStack() as stack:
+
+        async def start(
+            edge: Edge, *, listen: str = "127.0.0.1:0", rates: Rates | None = None, **options: Any
+        ) -> HttpPort:
+            port = HttpPort(listen, edge.health, Limits(rates or Rates(), MemoryWindows()), **options)
+            await port.start(edge.server.target)
+            stack.push_async_callback(port.stop, 0)
+            return port
 
         yield start

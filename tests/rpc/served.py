@@ -1,11 +1,14 @@
 """The real edge around servicers that a test hands in, and what refused a call: for tests over a real channel."""
 
-from collections.abc import Mapping
+import base64
+import struct
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
 
 import grpc
+import httpx
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
@@ -24,6 +27,7 @@ from bacmr.v1 import (
     wallet_pb2_grpc,
 )
 from server.caller import Role, Tier
+from server.edge.health import Health
 from server.edge.server import EdgeServer, Service
 from server.refusal import NotSignedIn
 
@@ -97,6 +101,7 @@ class Edge:
     server: EdgeServer
     channel: grpc.aio.Channel
     people: People
+    health: Health
 
     @property
     def address(self) -> str:
@@ -138,3 +143,56 @@ def refused(error: grpc.aio.AioRpcError) -> Refused:
         packed.Unpack(detail)
         details[name] = detail
     return Refused(error.code(), error.details() or "", details, trailing, dict(error.initial_metadata()))
+
+
+@dataclass(frozen=True, slots=True)
+class WebAnswer:
+    """A gRPC-Web response, taken apart."""
+
+    status: int
+    headers: httpx.Headers
+    messages: list[bytes]
+    trailers: Mapping[str, str]
+
+    @property
+    def code(self) -> int:
+        return int(self.trailers["grpc-status"])
+
+    @property
+    def reason(self) -> str:
+        packed = self.trailers["grpc-status-details-bin"]
+        status = status_pb2.Status.FromString(base64.b64decode(packed + "=" * (-len(packed) % 4)))
+        info = error_details_pb2.ErrorInfo()
+        assert any(detail.Unpack(info) for detail in status.details)
+        return info.reason
+
+
+async def web_call(
+    base: str, path: str, message: bytes, headers: Sequence[tuple[str, str]] = (), *, text: bool = False
+) -> WebAnswer:
+    """Make a gRPC-Web call over HTTP/1.1 and read it to its end."""
+    kind = "application/grpc-web-text" if text else "application/grpc-web+proto"
+    body = struct.pack(">BI", 0, len(message)) + message
+    async with httpx.AsyncClient(base_url=base) as client:
+        response = await client.post(
+            path, content=base64.b64encode(body) if text else body, headers=[("content-type", kind), *headers]
+        )
+    frames = b"".join(unpadded(response.content)) if text else response.content
+    messages, trailers = [], {}
+    while frames:
+        flag, size = struct.unpack_from(">BI", frames)
+        payload, frames = frames[5 : 5 + size], frames[5 + size :]
+        if flag & 0x80:
+            lines = (line.partition(":") for line in payload.decode().split("\r\n") if line)
+            trailers = {name.lower(): value.strip() for name, _, value in lines}
+        else:
+            messages.append(payload)
+    # A response without a body carries its status in its headers.
+    found = trailers or {name: value for name, value in response.headers.items() if name.startswith("grpc-")}
+    return WebAnswer(response.status_code, response.headers, messages, found)
+
+
+def unpadded(encoded: bytes) -> Iterator[bytes]:
+    """Decode base64 that was encoded in pieces, each padded by itself."""
+    for index in range(0, len(encoded), 4):
+        yield base64.b64decode(encoded[index : index + 4])

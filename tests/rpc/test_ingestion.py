@@ -172,9 +172,7 @@ async def test_bytes_of_another_type_are_refused(stub: Any, teacher: Who) -> Non
 
 
 async def test_a_wrong_hash_is_refused(stub: Any, teacher: Who) -> None:
-    call = stub.UploadDocument(
-        parts(sample("maths_suites.pdf"), "a.pdf", sha256="0" * 64), metadata=teacher.metadata
-    )
+    call = stub.UploadDocument(parts(sample("maths_suites.pdf"), "a.pdf", sha256="0" * 64), metadata=teacher.metadata)
     assert (await refusal(call)).reason == "UPLOAD_REFUSED"
 
 

@@ -52,11 +52,12 @@ class Limits:
         """Count a call. Probes and internal backends (role service) are not limited."""
         if cost is Cost.FREE or caller.role is Role.SERVICE:
             return
-        scope, key = _who(caller)
-        if cost is Cost.PAID:
-            await self._hit(self._paid[caller.tier], f"paid:{key}", path, f"{scope}_paid")
-        else:
-            await self._hit(self._calls, f"calls:{key}", path, scope)
+        rate, group = (self._paid[caller.tier], "paid") if cost is Cost.PAID else (self._calls, "calls")
+        user_id = caller.user_id
+        key = (group, user_id.int) if user_id else (group, subscriber(caller.address))
+        wait_seconds = await self._windows.hit(rate, key)
+        if wait_seconds:
+            raise _refusal(rate, path, "user" if user_id else "address", wait_seconds, RateLimited)
 
     @asynccontextmanager
     async def attempt(self, path: str, caller: Caller, request: Message | None) -> AsyncIterator[None]:
@@ -64,10 +65,12 @@ class Limits:
         if caller.user_id is None:
             account = account_of(request)
             if account:
-                await self._hit(self._sign_in, f"account:{path}:{account}", path, "account", TooManyAttempts)
-            scope, key = "address", f"guess:{subscriber(caller.address)}"
+                wait_seconds = await self._windows.hit(self._sign_in, ("account", path, account))
+                if wait_seconds:
+                    raise _refusal(self._sign_in, path, "account", wait_seconds, TooManyAttempts)
+            scope, key = "address", ("guess", subscriber(caller.address), "")
         else:
-            scope, key = "user", f"guess:{path}:{caller.user_id}"
+            scope, key = "user", ("guess", str(caller.user_id), path)
         wait_seconds = await self._windows.test(self._sign_in, key)
         if wait_seconds:
             raise _refusal(self._sign_in, path, scope, wait_seconds, TooManyAttempts)
@@ -78,11 +81,6 @@ class Limits:
                 await self._windows.hit(self._sign_in, key)
             raise
 
-    async def _hit(self, rate: Rate, key: str, path: str, scope: str, kind: type[Refusal] = RateLimited) -> None:
-        wait_seconds = await self._windows.hit(rate, key)
-        if wait_seconds:
-            raise _refusal(rate, path, scope, wait_seconds, kind)
-
 
 def account_of(request: Message | None) -> str:
     """Return a digest of the account that a request names by e-mail or phone; empty when it names none."""
@@ -91,12 +89,6 @@ def account_of(request: Message | None) -> str:
         if value and isinstance(value, str):
             return hashlib.sha256(value.strip().casefold().encode()).hexdigest()
     return ""
-
-
-def _who(caller: Caller) -> tuple[str, str]:
-    if caller.user_id is not None:
-        return "user", f"user:{caller.user_id}"
-    return "address", f"address:{subscriber(caller.address)}"
 
 
 def _refusal(rate: Rate, path: str, scope: str, wait_seconds: float, kind: type[Refusal]) -> Refusal:

@@ -21,6 +21,7 @@ MAX_KEYS: Final = 200_000
 """Keys remembered in memory; beyond, the one that was quiet for longest is forgotten."""
 FALLBACK_SECONDS: Final = 5.0
 REDIS_TIMEOUT_SECONDS: Final = 0.2
+Key = tuple[str | int, ...]
 _log = structlog.get_logger(__name__)
 
 
@@ -35,10 +36,10 @@ class Rate:
 class Windows(Protocol):
     """Counts hits. Both methods return 0.0 when there is room, else the seconds until there is."""
 
-    async def hit(self, rate: Rate, key: str) -> float:
+    async def hit(self, rate: Rate, key: Key) -> float:
         """Count a hit unless there is no room for it."""
 
-    async def test(self, rate: Rate, key: str) -> float:
+    async def test(self, rate: Rate, key: Key) -> float:
         """Say whether there is room without counting."""
 
     async def close(self) -> None:
@@ -52,9 +53,9 @@ class MemoryWindows:
         """Take a clock in seconds."""
         self._clock = clock
         self._max_keys = max_keys
-        self._windows: OrderedDict[str, _Window] = OrderedDict()
+        self._windows: OrderedDict[Key, _Window] = OrderedDict()
 
-    async def hit(self, rate: Rate, key: str) -> float:
+    async def hit(self, rate: Rate, key: Key) -> float:
         """Count a hit unless there is no room for it."""
         now = self._clock()
         window = self._windows.get(key)
@@ -64,11 +65,11 @@ class MemoryWindows:
         else:
             self._windows.move_to_end(key)
         wait_seconds = window.wait_seconds(now)
-        if not wait_seconds:
+        if wait_seconds == 0.0:
             window.hits.append(now)
         return wait_seconds
 
-    async def test(self, rate: Rate, key: str) -> float:
+    async def test(self, rate: Rate, key: Key) -> float:
         """Say whether there is room without counting."""
         window = self._windows.get(key)
         return window.wait_seconds(self._clock()) if window else 0.0
@@ -129,24 +130,24 @@ class RedisWindows:
         self._clock = clock
         self._down_until = -1.0
 
-    async def hit(self, rate: Rate, key: str) -> float:
+    async def hit(self, rate: Rate, key: Key) -> float:
         """Count a hit unless there is no room for it."""
         if self._clock() < self._down_until:
             return await self._alone.hit(rate, key)
         item = _item(rate)
         try:
-            return 0.0 if await self._shared.hit(item, key) else await self._wait_seconds(item, key)
+            return 0.0 if await self._shared.hit(item, *map(str, key)) else await self._wait_seconds(item, key)
         except StorageError as error:
             self._fall_back(error)
             return await self._alone.hit(rate, key)
 
-    async def test(self, rate: Rate, key: str) -> float:
+    async def test(self, rate: Rate, key: Key) -> float:
         """Say whether there is room without counting."""
         if self._clock() < self._down_until:
             return await self._alone.test(rate, key)
         item = _item(rate)
         try:
-            return 0.0 if await self._shared.test(item, key) else await self._wait_seconds(item, key)
+            return 0.0 if await self._shared.test(item, *map(str, key)) else await self._wait_seconds(item, key)
         except StorageError as error:
             self._fall_back(error)
             return await self._alone.test(rate, key)
@@ -157,8 +158,8 @@ class RedisWindows:
         if connection is not None:
             await connection.storage.aclose()
 
-    async def _wait_seconds(self, item: RateLimitItemPerSecond, key: str) -> float:
-        stats = await self._shared.get_window_stats(item, key)
+    async def _wait_seconds(self, item: RateLimitItemPerSecond, key: Key) -> float:
+        stats = await self._shared.get_window_stats(item, *map(str, key))
         return max(stats.reset_time - time.time(), 0.001)
 
     def _fall_back(self, error: StorageError) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,15 @@ from server.ingestion.extraction.cleaning import clean
 from server.ingestion.extraction.page import ExtractionFailed, Failure, Limits, Method, Page
 from server.text import pagequality
 
+_LIGATURES = ("ff", "fi", "fl", "ffi", "ffl")
 ARABIC_SHARE = 0.2
 """From this share of Arabic letters on, a page is read in right-to-left order."""
-SAMPLE_PAGES = 8
+SAMPLE_PAGES = 40
 OCR_DPI = 200
 OCR_MAX_PIXELS = 25_000_000
 _POINTS_PER_INCH = 72
+_CORK_ENCODING = dict(enumerate(("“", "”", "„", "«", "»", "–", "—", "", "", "ı", "", *_LIGATURES), start=0x10))
+"""The control range of TeX's T1 encoding (Cork, 1990)."""
 
 
 class PdfFile:
@@ -66,20 +70,24 @@ class PdfFile:
         except pypdfium2.PdfiumError:
             return Page(number, "", Method.TEXT_LAYER)
         if arabic_share(text) < ARABIC_SHARE:
-            return Page(number, clean(text), Method.TEXT_LAYER)
+            return Page(number, printed(text), Method.TEXT_LAYER)
         if self._arabic is None:
             self._arabic = _ArabicReader(self._path)
         reordered = self._arabic.read(number)
         if reordered is None:
-            return Page(number, clean(text), Method.TEXT_LAYER)
+            return Page(number, printed(text), Method.TEXT_LAYER)
         return Page(number, clean(reordered), Method.REORDERED)
 
     def _good(self, page: Page) -> bool:
         """Say whether a text layer is good enough to be used without looking at the picture of the page."""
         quality = pagequality.inspect(page.text)
-        if quality.wants_ocr or (self._map_is_broken and arabic_share(page.text) >= ARABIC_SHARE):
+        if quality.wants_ocr or self._distrusted(page):
             return False
         return quality.fault is not pagequality.Fault.SHORT or not self._shows_picture(page.number)
+
+    def _distrusted(self, page: Page) -> bool:
+        """Say whether a page's letters went through a character map that other pages show to be broken."""
+        return self._map_is_broken and arabic_share(page.text) >= ARABIC_SHARE
 
     def _shows_picture(self, number: int) -> bool:
         """Say whether a page has an image: with few words beside it, it may be a stamped scan."""
@@ -101,9 +109,16 @@ class PdfFile:
         """Choose between two readings of a page: the valid one, else the one that reads more."""
         if recognised is None:
             return digital
+        if self._distrusted(digital):
+            return recognised
         if pagequality.inspect(recognised.text, ocr_confidence=recognised.confidence).valid:
             return recognised
         return recognised if len(recognised.text) > len(digital.text) else digital
+
+
+def printed(text: str) -> str:
+    """Clean PDFium's text. Fonts of TeX without a character map show as control characters: ligatures and dashes."""
+    return clean(text.translate(_CORK_ENCODING))
 
 
 def arabic_share(text: str) -> float:
@@ -121,7 +136,7 @@ class _ArabicReader:
         self._device = PDFPageAggregator(resources, laparams=LAParams())
         self._interpreter = PDFPageInterpreter(resources, self._device)
         try:
-            self._pages = list(PDFPage.create_pages(PDFDocument(PDFParser(path.open("rb")))))
+            self._pages = list(PDFPage.create_pages(PDFDocument(PDFParser(BytesIO(path.read_bytes())))))
         except Exception:  # noqa: BLE001 - pdfminer raises whatever a malformed file makes it trip over
             self._pages = []
 

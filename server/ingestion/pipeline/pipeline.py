@@ -6,7 +6,6 @@ deterministic and every step asks the stores what is left to do, so a run that d
 
 import asyncio
 import hashlib
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -31,6 +30,7 @@ from server.ingestion.jobstate import JobState
 from server.ingestion.judging import JudgedPage, PageVerdict, judge
 from server.ingestion.pipeline.run import Run, Superseded
 from server.ingestion.removal import Removal
+from server.ingestion.scratch import Scratch
 from server.ingestion.service import Enqueue
 from server.ingestion.store.pages import PageStore
 from server.models.port import Embedder, ProviderFailure, Purpose
@@ -53,7 +53,7 @@ class Settings:
     """What operators choose: chunk sizes per language and where files are read from."""
 
     chunk_sizes: Mapping[Language, ChunkSize]
-    scratch: Path
+    scratch: Scratch
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +130,7 @@ class Pipeline:
         async with self._stores.database.transaction() as connection:
             await self._pages.discard_others(connection, document.id, document.sha256)
             pages = await self._pages.read(connection, document.id, document.sha256)
-        with tempfile.TemporaryDirectory(dir=self._settings.scratch, prefix="ingest-") as folder:
-            path = Path(folder) / "file"
+        with self._settings.scratch.file() as path:
             await self._download(document, path)
             language = run.job.placement.language or ""
             batch: list[Page] = []

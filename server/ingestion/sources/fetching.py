@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from urllib.parse import urljoin
 
 import httpx
-from ssrfguard import Policy, SSRFGuardError
+from ssrfguard import Policy, Resolver, SSRFGuardError
 from ssrfguard.httpx import AsyncClient
 
 from server.ingestion.sources.address import canonical, require_allowed
 from server.refusal import SourceRefused
+
+AddressPolicy = Policy
+"""Which addresses may be connected to; the default is public ones on ports 80 and 443."""
 
 USER_AGENT = "BacMR/1 (+https://github.com/bacmr; school library)"
 MAX_REDIRECTS = 5
@@ -95,10 +98,13 @@ class Fetcher:
 
 
 @asynccontextmanager
-async def guarded_client(policy: Policy | None = None) -> AsyncIterator[httpx.AsyncClient]:
+async def guarded_client(
+    policy: AddressPolicy | None = None, resolver: Resolver | None = None
+) -> AsyncIterator[httpx.AsyncClient]:
     """Open a client that refuses private, reserved and translated addresses at connect time. No proxy."""
     async with AsyncClient(
-        policy=policy or Policy(),
+        policy=policy or AddressPolicy(),
+        resolver=resolver,
         trust_env=False,
         follow_redirects=False,
         timeout=_TIMEOUT,

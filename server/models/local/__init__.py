@@ -1,1 +1,1 @@
-"""The local provider: embeds, reranks, answers and writes quizzes without a network, by the words of the texts alone."""
+"""The local provider: embeds, reranks, answers and writes quizzes offline, by the words of the texts alone."""

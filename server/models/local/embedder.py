@@ -26,12 +26,21 @@ NAME: Final = f"local-hash-{DIMENSIONS}-v1"
 STEM_WEIGHT: Final = 2.0
 SHORTEST_NGRAM: Final = 3
 LONGEST_NGRAM: Final = 4
-HASHES_PER_FEATURE: Final = 2
+HASHES_PER_FEATURE: Final = 4
+"""Places a feature is spread over: one unlucky collision then costs a quarter of it."""
+
 SATURATION: Final = 1.5
 """BM25's k1: how fast the tenth occurrence of a word stops counting."""
 
+DAMPING: Final = 0.8
+"""Exponent of the frozen weights: they come from a few thousand texts and exaggerate."""
+
 LEAST_WEIGHT: Final = 0.02
 _CACHED_STEMS: Final = 65_536
+
+
+def _importance(feature: str) -> float:
+    return float(weight(feature) ** DAMPING) + LEAST_WEIGHT
 
 
 @lru_cache(_CACHED_STEMS)
@@ -39,10 +48,10 @@ def _stem_vector(stem: str) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
     """Return one stem's sparse vector of length 1, times the stem's own weight: places and values."""
     padded = f"^{stem}$"
     sizes = range(SHORTEST_NGRAM, LONGEST_NGRAM + 1)
-    ngrams = {padded[at : at + size] for size in sizes for at in range(len(padded) - size + 1)}
-    features = {stem: STEM_WEIGHT, **{f"#{ngram}": weight(f"#{ngram}") + LEAST_WEIGHT for ngram in sorted(ngrams)}}
+    ngrams = sorted({f"#{padded[at : at + size]}" for size in sizes for at in range(len(padded) - size + 1)})
+    features = {stem: STEM_WEIGHT, **{ngram: _importance(ngram) for ngram in ngrams}}
     length = math.sqrt(sum(value * value for value in features.values()) * HASHES_PER_FEATURE)
-    scale = (weight(stem) + LEAST_WEIGHT) / length
+    scale = _importance(stem) / length
     places: list[int] = []
     values: list[float] = []
     for feature, value in features.items():
@@ -75,7 +84,7 @@ def embed(texts: Sequence[str]) -> Matrix:
     lengths = np.linalg.norm(matrix, axis=1)
     matrix[lengths == 0.0, 0] = 1.0
     lengths[lengths == 0.0] = 1.0
-    return matrix / lengths[:, None]
+    return np.asarray(matrix / lengths[:, None], dtype=np.float32)
 
 
 class LocalEmbedder:

@@ -105,7 +105,8 @@ _CLOSE = text(
         )
     ), told AS (
         INSERT INTO trace (request_id, correlation_id, user_id, method, story)
-        SELECT :request_id, :correlation_id, user_id, 'Ask', CAST(:story AS jsonb) FROM closed WHERE :story <> ''
+        SELECT :request_id, :correlation_id, user_id, 'Ask', CAST(:story AS jsonb) FROM closed
+        WHERE CAST(:story AS jsonb) IS NOT NULL
     ), used AS (
         UPDATE conversation SET updated_at = now() FROM closed WHERE conversation.id = closed.conversation_id
     )
@@ -221,7 +222,7 @@ class AnswerStore:
         process_id: UUID,
         request_id: UUID,
         correlation_id: UUID,
-        story: str,
+        story: str | None,
     ) -> bool:
         """Store the end of an answer, its citations and its trace; False when the answer is no longer ours."""
         values = {

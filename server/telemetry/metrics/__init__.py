@@ -99,14 +99,13 @@ def record_rate_limit_rejection(scope: str, path: str) -> None:
     _rate_limited.child(scope, path).inc()
 
 
-def call_started(method: str) -> None:
-    """Count a call as in flight."""
-    _calls_in_flight.child(method).inc()
+def set_calls_in_flight(method: str, calls: int) -> None:
+    """Show how many calls of a method run now."""
+    _calls_in_flight.child(method).set(calls)
 
 
 def record_call(method: str, code: str, duration_seconds: float) -> None:
-    """Record a call that ended and take it out of those in flight."""
-    _calls_in_flight.child(method).dec()
+    """Record a call that ended."""
     _calls.child(method, code).inc()
     _call_seconds.child(method).observe(duration_seconds)
 

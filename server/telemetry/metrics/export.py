@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, generate_latest, multiprocess
 from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Sample
 
+from server.telemetry import calls
 from server.telemetry.metrics.families import HIGHEST, LOWEST, REGISTRY
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -58,6 +59,7 @@ def quantile(bounds: Sequence[float], cumulative: Sequence[float], share: float)
 
 
 def _registry(processes_dir: Path | None) -> CollectorRegistry:
+    calls.flush()
     if processes_dir is None:
         return REGISTRY
     registry = CollectorRegistry()

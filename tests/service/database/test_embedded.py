@@ -279,3 +279,18 @@ def test_the_systems_postgresql_serves_and_takes_all_migrations(folder: Path, ma
             assert session.info.server_version // 10_000 == major
     finally:
         server.stop()
+
+
+def test_data_of_an_unknown_version_is_refused_in_words(server: EmbeddedPostgres) -> None:
+    server.stop()
+    (server.folder / "data" / "PG_VERSION").write_text("9\n")
+    with pytest.raises(EmbeddedError, match="No PostgreSQL 9, which made this data folder"):
+        server.start()
+
+
+@only_root
+def test_data_that_a_copy_gave_to_root_is_refused_in_words(server: EmbeddedPostgres) -> None:
+    server.stop()
+    os.chown(server.folder / "data", 0, 0)
+    with pytest.raises(EmbeddedError, match="chown -R postgres"):
+        server.start()

@@ -23,6 +23,7 @@ from server.ingestion.extraction.worker import Extraction
 from server.ingestion.job import Job, Placement
 from server.ingestion.pipeline import Pipeline, Settings, Stores
 from server.ingestion.removal import Removal
+from server.ingestion.scratch import Scratch
 from server.ingestion.service import IngestionService
 from server.ingestion.uploads import FileDescription, Uploads
 from server.models.port import Embedder
@@ -64,10 +65,11 @@ class House:
     embedder: Embedder
     scratch: Path
     limits: Limits = field(default_factory=Limits)
+    blob_url: str = "memory:///"
 
     def __post_init__(self) -> None:
         self.queue = Queue()
-        self.blobs: BlobStore = open_blobs("memory:///", Tickets(b"s" * 32, "http://files.test"))
+        self.blobs: BlobStore = open_blobs(self.blob_url, Tickets(b"s" * 32, "http://files.test"))
         self.corpus = CorpusService(self.database)
         self.refs = VectorRefs(self.database)
         once = Once(self.database)
@@ -90,7 +92,7 @@ class House:
             embedder,
             self.removal,
             self.queue.enqueue,
-            Settings(SIZES, self.scratch),
+            Settings(SIZES, Scratch(self.scratch)),
         )
 
     async def upload(

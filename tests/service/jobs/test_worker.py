@@ -52,11 +52,13 @@ async def working(database: Database, addresses: Any, queue: JobQueue) -> Workin
 
 async def until(condition: Callable[[], Awaitable[object]]) -> None:
     async with asyncio.timeout(WAIT_SECONDS):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110 - the condition is a row, which wakes nobody
             await asyncio.sleep(0.01)
 
 
-async def add(database: Database, job_queue: JobQueue, task: str, arguments: dict[str, Any], **options: Any) -> int | None:
+async def add(
+    database: Database, job_queue: JobQueue, task: str, arguments: dict[str, Any], **options: Any
+) -> int | None:
     async with database.transaction() as connection:
         return await job_queue.enqueue(connection, task, arguments, **options)
 

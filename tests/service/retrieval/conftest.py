@@ -1,81 +1,19 @@
-"""A retrieval room over real PostgreSQL, with a library, an index and a model that can be broken."""
+"""Processes and students for the tests of answers."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from uuid import UUID, uuid4
+from collections.abc import AsyncIterator
+from functools import partial
 
-import psycopg
 import pytest
 
-from server.caller import Caller, Tier, acting_as
-from server.corpus.passage import CorpusFilter
-from server.database.once import Once
+from server.caller import Caller
 from server.database.pool import Database
-from server.models.port import Purpose
-from server.retrieval.answer import Question
-from server.retrieval.events import Delta, Event
-from server.retrieval.room import RetrievalRoom, Terms, furnish
-from server.retrieval.search import LiveIndex
-from server.wallet.service import WalletService
-from tests.fakes import ScriptedModel, ShelfLibrary, ShelfVectors, WordEmbedder, chunk_of
-
-LESSONS = (
-    "La force est égale à la masse multipliée par l'accélération du corps.",
-    "L'énergie cinétique dépend de la vitesse du corps et de sa masse.",
-    "La cellule vivante respire grâce aux mitochondries.",
-)
-ANSWER = ("La force est égale ", "à la masse multipliée ", "par l'accélération ", "du corps [1].")
-
-
-@dataclass
-class Process:
-    """One server process of several over the same database."""
-
-    room: RetrievalRoom
-    model: ScriptedModel
-    quoting: ScriptedModel
-    library: ShelfLibrary
-    vectors: ShelfVectors
-    wallet: WalletService
+from tests.service.retrieval.retrieving import Process, running
 
 
 @pytest.fixture
-def start_process(database: Database) -> Callable[..., "asynccontextmanager[Process]"]:
-    """A function that runs a process of its own; what it began is given up when the block ends."""
-
-    @asynccontextmanager
-    async def start(texts: Sequence[str] = LESSONS, **terms: float) -> AsyncIterator[Process]:
-        library, vectors, embedder = ShelfLibrary(), ShelfVectors(), WordEmbedder()
-        model = ScriptedModel(words=ANSWER, translation="القوة والكتلة")
-        quoting = ScriptedModel(name="quoting", words=("« La force est égale à la masse » ", "[1]."))
-        chunks = [chunk_of(number, text) for number, text in enumerate(texts, start=1)]
-        library.put(*chunks)
-        rows = await embedder.embed(texts, Purpose.PASSAGE) if texts else ()
-        vectors.rows = {chunk.id: row for chunk, row in zip(chunks, rows, strict=True)}
-
-        async def live() -> LiveIndex | None:
-            return LiveIndex("chunks__words", embedder) if texts else None
-
-        wallet = WalletService(database)
-        room = furnish(
-            database,
-            Once(database),
-            wallet,
-            library,
-            vectors,
-            live,
-            model,
-            Terms({Tier.FREE: 10, Tier.STANDARD: 20, Tier.PREMIUM: 30}, **terms),
-            quoting=quoting,
-        )
-        try:
-            yield Process(room, model, quoting, library, vectors, wallet)
-        finally:
-            await room.answers.close(0)
-            await wallet.close()
-
-    return start
+def start_process(database: Database):
+    """A function that runs a process over this module's database."""
+    return partial(running, database)
 
 
 @pytest.fixture
@@ -85,31 +23,5 @@ async def process(start_process) -> AsyncIterator[Process]:
 
 
 @pytest.fixture
-def student(make_user, owner: psycopg.Connection) -> Caller:
-    return funded(make_user, owner, 20_000)
-
-
-def funded(make_user, owner: psycopg.Connection, tokens: int) -> Caller:
-    user = make_user(tokens=tokens)
-    if owner.execute("SELECT 1 FROM wallet WHERE user_id = %s", [user.user_id]).fetchone() is None:
-        owner.execute("SELECT wallet_open(%s, %s, %s, %s)", [user.user_id, tokens, uuid4(), uuid4()])
-    return user
-
-
-def question(text: str = "Quelle relation entre la force et l'accélération ?", **more) -> Question:
-    return Question(text, CorpusFilter(), more.pop("request_id", None) or uuid4(), **more)
-
-
-async def events_of(process: Process, who: Caller, answer_id: UUID, after: int = 0) -> list[Event]:
-    with acting_as(who):
-        return [event async for event in process.room.answers.follow(answer_id, after)]
-
-
-async def ask(process: Process, who: Caller, asked: Question | None = None) -> list[Event]:
-    with acting_as(who):
-        answer_id = await process.room.answers.ask(asked or question())
-    return await events_of(process, who, answer_id)
-
-
-def text_of(events: Sequence[Event]) -> str:
-    return "".join(event.payload.text for event in events if isinstance(event.payload, Delta))
+def student(make_user) -> Caller:
+    return make_user(tokens=20_000)

@@ -21,7 +21,8 @@ from server.refusal import (
 from server.retrieval import pricing
 from server.retrieval.events import Completed, Ending, PassagesFound, Started, StepDegraded
 from server.retrieval.passage import Step
-from tests.service.retrieval.conftest import ANSWER, Process, ask, events_of, funded, question, text_of
+from server.text.language import Language
+from tests.service.retrieval.retrieving import ANSWER, Process, ask, events_of, question, text_of
 
 
 def charges(owner: psycopg.Connection, who: Caller) -> list[int]:
@@ -161,7 +162,9 @@ async def test_when_no_model_answers_passages_are_quoted_for_nothing(process: Pr
     assert held(owner, student) == 0
 
 
-async def test_a_model_that_breaks_midway_is_charged_for_what_it_wrote(process: Process, student: Caller, owner) -> None:
+async def test_a_model_that_breaks_midway_is_charged_for_what_it_wrote(
+    process: Process, student: Caller, owner
+) -> None:
     process.model.broken.add("answer_midway")
     events = await ask(process, student)
     completed = events[-1].payload
@@ -194,7 +197,9 @@ async def test_a_question_that_no_page_answers_is_refused_and_free(start_process
     assert held(owner, student) == 0
 
 
-async def test_without_any_store_to_search_the_question_is_refused_and_free(process: Process, student: Caller, owner) -> None:
+async def test_without_any_store_to_search_the_question_is_refused_and_free(
+    process: Process, student: Caller, owner
+) -> None:
     process.library.broken.add("full_text")
     process.vectors.broken.add("dense")
     with pytest.raises(StoreUnavailable):
@@ -209,7 +214,7 @@ async def test_usage_above_the_quote_is_not_charged(process: Process, student: C
 
 
 async def test_an_empty_wallet_is_told_what_is_needed(process: Process, make_user, owner) -> None:
-    poor = funded(make_user, owner, 10)
+    poor = make_user(tokens=10)
     with pytest.raises(InsufficientBalance) as refused:
         await ask(process, poor)
     assert int(refused.value.metadata["needed"]) > 10
@@ -217,9 +222,9 @@ async def test_an_empty_wallet_is_told_what_is_needed(process: Process, make_use
 
 
 async def test_a_quarter_of_the_price_buys_a_cheaper_answer(process: Process, make_user, owner) -> None:
-    with acting_as(funded(make_user, owner, 20_000)):
+    with acting_as(make_user(tokens=20_000)):
         full = await process.room.answers.estimate(question())
-    poor = funded(make_user, owner, full.max_tokens // 4)
+    poor = make_user(tokens=full.max_tokens // 4)
     events = await ask(process, poor)
     assert Step.PLAN in {event.payload.degraded.step for event in events if isinstance(event.payload, StepDegraded)}
     assert process.model.tasks[-1].small
@@ -301,8 +306,6 @@ async def test_a_closing_server_settles_what_it_stops(start_process, student: Ca
 
 
 async def test_the_answer_follows_the_language_that_was_asked_for(process: Process, student: Caller) -> None:
-    from server.text.language import Language
-
     await ask(process, student, question(answer_language=Language.ARABIC))
     assert process.model.tasks[-1].language is Language.ARABIC
     await ask(process, student, question())

@@ -81,9 +81,7 @@ class Books:
         """What reconciliation finds, by check."""
         with self.owner.transaction():
             self.owner.execute("SELECT set_config('app.role', 'service', true)")
-            return dict(
-                self.owner.execute("SELECT name, detail FROM wallet_reconcile() WHERE problems > 0").fetchall()
-            )
+            return dict(self.owner.execute("SELECT name, detail FROM wallet_reconcile() WHERE problems > 0").fetchall())
 
 
 @pytest.fixture

@@ -323,7 +323,9 @@ async def test_reservations_are_listed_newest_first_by_status_in_pages(wallet, s
     rest = await wallet.reservations(None, Status.HELD, size=3, page_token=first.next_page_token)
     assert [r.estimate_tokens for r in (*first.items, *rest.items)] == [14, 13, 11, 10]
     assert rest.next_page_token == ""
-    assert [r.id for r in (await wallet.reservations(None, Status.RELEASED, size=0, page_token="")).items] == [made[2].id]
+    assert [r.id for r in (await wallet.reservations(None, Status.RELEASED, size=0, page_token="")).items] == [
+        made[2].id
+    ]
     assert len((await wallet.reservations(None, None, size=0, page_token="")).items) == 6
 
 

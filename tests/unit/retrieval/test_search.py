@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable
 from uuid import uuid4
 
+import numpy as np
 import pytest
 
 from server.caller import Caller, Role, Tier, acting_as
@@ -13,13 +14,14 @@ from server.refusal import NoPassages, StoreUnavailable
 from server.retrieval.passage import SearchResult, Step
 from server.retrieval.query import Understanding
 from server.retrieval.search import LiveIndex, RetrievalService
+from server.text.detection import detect
 from server.text.language import Language
 from tests.fakes import ScriptedModel, ShelfLibrary, ShelfVectors, WordEmbedder, chunk_of
 
 FORCE = "La force est égale à la masse multipliée par l'accélération du corps."
 ENERGY = "L'énergie cinétique dépend de la vitesse du corps et de sa masse."
 CELL = "La cellule vivante respire grâce aux mitochondries."
-QUESTION = "Quelle est la relation entre la force et l'accélération ?"
+QUESTION = "Quelle relation entre la force, l'accélération et la masse du corps ?"
 STUDENT = Caller(user_id=uuid4(), role=Role.STUDENT, tier=Tier.FREE)
 CAPS = {Tier.FREE: 10, Tier.STANDARD: 20, Tier.PREMIUM: 30}
 
@@ -42,7 +44,9 @@ class Bench:
         return self.index
 
     async def fill(self) -> "Bench":
-        chunks = [chunk_of(number, text) for number, text in enumerate(self.texts, start=1)]
+        chunks = [
+            chunk_of(number, text, language=detect(text).language) for number, text in enumerate(self.texts, start=1)
+        ]
         self.library.put(*chunks)
         rows = await self.embedder.embed(self.texts, Purpose.PASSAGE)
         self.vectors.rows = {chunk.id: row for chunk, row in zip(chunks, rows, strict=True)}
@@ -135,7 +139,7 @@ async def test_with_both_searches_broken_the_store_is_unavailable(bench: Bench) 
 async def test_everything_else_broken_still_finds_passages(bench: Bench) -> None:
     bench.model.broken |= {"rerank", "translate"}
     bench.vectors.broken.add("dense")
-    result = await bench.search("force et accélération du corps")
+    result = await bench.search()
     assert steps(result) == {Step.RERANK, Step.TRANSLATION, Step.DENSE}
     assert result.passages[0].text == FORCE
 
@@ -154,11 +158,20 @@ async def test_before_the_first_index_full_text_answers_alone(bench: Bench) -> N
     assert result.degraded == ()
 
 
-async def test_nothing_found_is_said() -> None:
-    bench = Bench()
-    bench.index = None
+async def test_nothing_found_is_said(bench: Bench) -> None:
+    bench.embedder.fixed = np.zeros(64, dtype=np.float32)
     with pytest.raises(NoPassages):
         await bench.search("xyzzy")
+
+
+async def test_a_passage_that_is_near_only_by_chance_is_not_found(bench: Bench) -> None:
+    query = np.zeros(64, dtype=np.float32)
+    query[0] = 1.0
+    near, chance = np.zeros(64, dtype=np.float32), np.zeros(64, dtype=np.float32)
+    near[:2], chance[:2] = (0.3, 0.954), (0.05, 0.9987)
+    bench.vectors.rows = {f"{1:064x}": near, f"{2:064x}": chance}
+    bench.embedder.fixed = query
+    assert [passage.page for passage in (await bench.search("xyzzy")).passages] == [1]
 
 
 async def test_a_bug_in_a_step_is_not_taken_for_an_outage(bench: Bench) -> None:

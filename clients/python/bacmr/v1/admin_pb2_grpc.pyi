@@ -164,10 +164,9 @@ class AdminServiceAsyncStub(AdminServiceStub):
     GetMetrics: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetMetricsRequest, _admin_pb2.GetMetricsResponse]  # type: ignore[assignment]
     """Returns all metrics as JSON."""
 
-class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
+class AdminServiceServicer:
     """For administrators; refused on gRPC-Web. Every change is audited with actor, before, after and request id."""
 
-    @_abc_1.abstractmethod
     def CheckAccess(
         self,
         request: _admin_pb2.CheckAccessRequest,
@@ -175,7 +174,6 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_pb2.CheckAccessResponse, _abc.Awaitable[_admin_pb2.CheckAccessResponse]]:
         """Says who the caller is; refused for everybody but admins and services."""
 
-    @_abc_1.abstractmethod
     def ListUsers(
         self,
         request: _admin_pb2.ListUsersRequest,
@@ -183,7 +181,6 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_pb2.ListUsersResponse, _abc.Awaitable[_admin_pb2.ListUsersResponse]]:
         """Lists accounts, newest first."""
 
-    @_abc_1.abstractmethod
     def GetUser(
         self,
         request: _admin_pb2.GetUserRequest,
@@ -191,7 +188,6 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_pb2.GetUserResponse, _abc.Awaitable[_admin_pb2.GetUserResponse]]:
         """Returns an account."""
 
-    @_abc_1.abstractmethod
     def UpdateUserRole(
         self,
         request: _admin_pb2.UpdateUserRoleRequest,
@@ -199,7 +195,6 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_pb2.UpdateUserRoleResponse, _abc.Awaitable[_admin_pb2.UpdateUserRoleResponse]]:
         """Changes an account's role; it shows in the token from the next refresh."""
 
-    @_abc_1.abstractmethod
     def UpdateUserTier(
         self,
         request: _admin_pb2.UpdateUserTierRequest,
@@ -207,7 +202,6 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_pb2.UpdateUserTierResponse, _abc.Awaitable[_admin_pb2.UpdateUserTierResponse]]:
         """Changes an account's tier; it shows in the token from the next refresh."""
 
-    @_abc_1.abstractmethod
     def SetUserDisabled(
         self,
         request: _admin_pb2.SetUserDisabledRequest,
@@ -215,7 +209,6 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_pb2.SetUserDisabledResponse, _abc.Awaitable[_admin_pb2.SetUserDisabledResponse]]:
         """Disables an account and ends its sessions, or enables it again."""
 
-    @_abc_1.abstractmethod
     def AdjustBalance(
         self,
         request: _admin_pb2.AdjustBalanceRequest,
@@ -223,7 +216,6 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_pb2.AdjustBalanceResponse, _abc.Awaitable[_admin_pb2.AdjustBalanceResponse]]:
         """Adds tokens to a wallet or takes them away, with a reason; never below zero."""
 
-    @_abc_1.abstractmethod
     def IssueVouchers(
         self,
         request: _admin_pb2.IssueVouchersRequest,
@@ -231,7 +223,6 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_pb2.IssueVouchersResponse, _abc.Awaitable[_admin_pb2.IssueVouchersResponse]]:
         """Makes voucher codes. They are returned once and stored as hashes."""
 
-    @_abc_1.abstractmethod
     def CreateSource(
         self,
         request: _admin_pb2.CreateSourceRequest,
@@ -239,7 +230,6 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_pb2.CreateSourceResponse, _abc.Awaitable[_admin_pb2.CreateSourceResponse]]:
         """Adds a web source on an allowed host."""
 
-    @_abc_1.abstractmethod
     def UpdateSource(
         self,
         request: _admin_pb2.UpdateSourceRequest,
@@ -247,7 +237,6 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_pb2.UpdateSourceResponse, _abc.Awaitable[_admin_pb2.UpdateSourceResponse]]:
         """Changes the fields of a source that `update_mask` names."""
 
-    @_abc_1.abstractmethod
     def ListSources(
         self,
         request: _admin_pb2.ListSourcesRequest,
@@ -255,7 +244,6 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_pb2.ListSourcesResponse, _abc.Awaitable[_admin_pb2.ListSourcesResponse]]:
         """Lists sources, newest first."""
 
-    @_abc_1.abstractmethod
     def DeleteSource(
         self,
         request: _admin_pb2.DeleteSourceRequest,
@@ -263,7 +251,6 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_pb2.DeleteSourceResponse, _abc.Awaitable[_admin_pb2.DeleteSourceResponse]]:
         """Deletes a source; its documents stay."""
 
-    @_abc_1.abstractmethod
     def SyncSource(
         self,
         request: _admin_pb2.SyncSourceRequest,
@@ -271,7 +258,6 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_admin_pb2.SyncEvent], _abc.AsyncIterator[_admin_pb2.SyncEvent]]:
         """Fetches a source and reports each page's verdict."""
 
-    @_abc_1.abstractmethod
     def ReconcileWallets(
         self,
         request: _admin_pb2.ReconcileWalletsRequest,
@@ -279,7 +265,6 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_pb2.ReconcileWalletsResponse, _abc.Awaitable[_admin_pb2.ReconcileWalletsResponse]]:
         """Runs every reconciliation check in the database; never repairs."""
 
-    @_abc_1.abstractmethod
     def ListDiscrepancies(
         self,
         request: _admin_pb2.ListDiscrepanciesRequest,
@@ -287,7 +272,6 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_pb2.ListDiscrepanciesResponse, _abc.Awaitable[_admin_pb2.ListDiscrepanciesResponse]]:
         """Lists what reconciliations found, newest first."""
 
-    @_abc_1.abstractmethod
     def StartReindex(
         self,
         request: _admin_pb2.StartReindexRequest,
@@ -295,7 +279,6 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_pb2.StartReindexResponse, _abc.Awaitable[_admin_pb2.StartReindexResponse]]:
         """Builds a new index beside the live one; an Operation."""
 
-    @_abc_1.abstractmethod
     def ActivateIndex(
         self,
         request: _admin_pb2.ActivateIndexRequest,
@@ -303,7 +286,6 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_pb2.ActivateIndexResponse, _abc.Awaitable[_admin_pb2.ActivateIndexResponse]]:
         """Switches searches to an index whose counts are verified, atomically."""
 
-    @_abc_1.abstractmethod
     def RollbackIndex(
         self,
         request: _admin_pb2.RollbackIndexRequest,
@@ -311,7 +293,6 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_pb2.RollbackIndexResponse, _abc.Awaitable[_admin_pb2.RollbackIndexResponse]]:
         """Switches searches back to the index before."""
 
-    @_abc_1.abstractmethod
     def DropIndex(
         self,
         request: _admin_pb2.DropIndexRequest,
@@ -319,7 +300,6 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_pb2.DropIndexResponse, _abc.Awaitable[_admin_pb2.DropIndexResponse]]:
         """Drops an index; the live one is refused."""
 
-    @_abc_1.abstractmethod
     def ExportData(
         self,
         request: _admin_pb2.ExportDataRequest,
@@ -327,7 +307,6 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_admin_pb2.DataEvent], _abc.AsyncIterator[_admin_pb2.DataEvent]]:
         """Exports every table with a manifest to a folder or blob prefix."""
 
-    @_abc_1.abstractmethod
     def ImportData(
         self,
         request: _admin_pb2.ImportDataRequest,
@@ -335,7 +314,6 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_admin_pb2.DataEvent], _abc.AsyncIterator[_admin_pb2.DataEvent]]:
         """Imports an export into a system that holds nothing but its bootstrap admin; verifies everything before it writes anything."""
 
-    @_abc_1.abstractmethod
     def RunRecoveryDrill(
         self,
         request: _admin_pb2.RunRecoveryDrillRequest,
@@ -343,7 +321,6 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_admin_pb2.DataEvent], _abc.AsyncIterator[_admin_pb2.DataEvent]]:
         """Restores into scratch stores and reports measured RPO and RTO."""
 
-    @_abc_1.abstractmethod
     def GetOperation(
         self,
         request: _admin_pb2.GetOperationRequest,
@@ -351,7 +328,6 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_pb2.GetOperationResponse, _abc.Awaitable[_admin_pb2.GetOperationResponse]]:
         """Returns a long-running operation."""
 
-    @_abc_1.abstractmethod
     def ListOperations(
         self,
         request: _admin_pb2.ListOperationsRequest,
@@ -359,7 +335,6 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_pb2.ListOperationsResponse, _abc.Awaitable[_admin_pb2.ListOperationsResponse]]:
         """Lists operations, newest first."""
 
-    @_abc_1.abstractmethod
     def WatchOperation(
         self,
         request: _admin_pb2.WatchOperationRequest,
@@ -367,7 +342,6 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_admin_pb2.OperationEvent], _abc.AsyncIterator[_admin_pb2.OperationEvent]]:
         """Streams an operation's progress until it ends."""
 
-    @_abc_1.abstractmethod
     def CancelOperation(
         self,
         request: _admin_pb2.CancelOperationRequest,
@@ -375,7 +349,6 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_pb2.CancelOperationResponse, _abc.Awaitable[_admin_pb2.CancelOperationResponse]]:
         """Asks an operation to stop."""
 
-    @_abc_1.abstractmethod
     def GetTrace(
         self,
         request: _admin_pb2.GetTraceRequest,
@@ -383,7 +356,6 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_pb2.GetTraceResponse, _abc.Awaitable[_admin_pb2.GetTraceResponse]]:
         """Tells what one request did: language, translation, candidates, cache hits, breakers, model calls, tokens, ledger entries."""
 
-    @_abc_1.abstractmethod
     def ListAuditEvents(
         self,
         request: _admin_pb2.ListAuditEventsRequest,
@@ -391,7 +363,6 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_pb2.ListAuditEventsResponse, _abc.Awaitable[_admin_pb2.ListAuditEventsResponse]]:
         """Lists changes, newest first."""
 
-    @_abc_1.abstractmethod
     def GetServerInfo(
         self,
         request: _admin_pb2.GetServerInfoRequest,
@@ -399,7 +370,6 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_pb2.GetServerInfoResponse, _abc.Awaitable[_admin_pb2.GetServerInfoResponse]]:
         """Returns version, schema, limits and models."""
 
-    @_abc_1.abstractmethod
     def GetStatus(
         self,
         request: _admin_pb2.GetStatusRequest,
@@ -407,7 +377,6 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_pb2.GetStatusResponse, _abc.Awaitable[_admin_pb2.GetStatusResponse]]:
         """Returns the state of stores, breakers, queues and jobs."""
 
-    @_abc_1.abstractmethod
     def GetMetrics(
         self,
         request: _admin_pb2.GetMetricsRequest,

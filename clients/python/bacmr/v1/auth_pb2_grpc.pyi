@@ -88,10 +88,9 @@ class AuthServiceAsyncStub(AuthServiceStub):
     GetJwks: _aio.UnaryUnaryMultiCallable[_auth_pb2.GetJwksRequest, _auth_pb2.GetJwksResponse]  # type: ignore[assignment]
     """Returns the public keys that verify access tokens (RFC 7517)."""
 
-class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
+class AuthServiceServicer:
     """Who is calling: sign-up, sign-in, sessions on several devices, and the public keys that verify access tokens."""
 
-    @_abc_1.abstractmethod
     def SignUp(
         self,
         request: _auth_pb2.SignUpRequest,
@@ -99,7 +98,6 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_auth_pb2.SignUpResponse, _abc.Awaitable[_auth_pb2.SignUpResponse]]:
         """Makes an account and its wallet, with the welcome grant, in one transaction, and signs it in."""
 
-    @_abc_1.abstractmethod
     def SignIn(
         self,
         request: _auth_pb2.SignInRequest,
@@ -107,7 +105,6 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_auth_pb2.SignInResponse, _abc.Awaitable[_auth_pb2.SignInResponse]]:
         """Signs in. An unknown account and a wrong password get the same error in the same time."""
 
-    @_abc_1.abstractmethod
     def RefreshSession(
         self,
         request: _auth_pb2.RefreshSessionRequest,
@@ -117,7 +114,6 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         10 seconds after its first use, when the reply may have been lost.
         """
 
-    @_abc_1.abstractmethod
     def SignOut(
         self,
         request: _auth_pb2.SignOutRequest,
@@ -125,7 +121,6 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_auth_pb2.SignOutResponse, _abc.Awaitable[_auth_pb2.SignOutResponse]]:
         """Ends the session of the access token."""
 
-    @_abc_1.abstractmethod
     def ListSessions(
         self,
         request: _auth_pb2.ListSessionsRequest,
@@ -133,7 +128,6 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_auth_pb2.ListSessionsResponse, _abc.Awaitable[_auth_pb2.ListSessionsResponse]]:
         """Lists the caller's signed-in devices, most recently used first."""
 
-    @_abc_1.abstractmethod
     def RevokeSession(
         self,
         request: _auth_pb2.RevokeSessionRequest,
@@ -141,7 +135,6 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_auth_pb2.RevokeSessionResponse, _abc.Awaitable[_auth_pb2.RevokeSessionResponse]]:
         """Ends one of the caller's sessions."""
 
-    @_abc_1.abstractmethod
     def GetMe(
         self,
         request: _auth_pb2.GetMeRequest,
@@ -149,7 +142,6 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_auth_pb2.GetMeResponse, _abc.Awaitable[_auth_pb2.GetMeResponse]]:
         """Returns the caller's profile."""
 
-    @_abc_1.abstractmethod
     def UpdateMe(
         self,
         request: _auth_pb2.UpdateMeRequest,
@@ -157,7 +149,6 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_auth_pb2.UpdateMeResponse, _abc.Awaitable[_auth_pb2.UpdateMeResponse]]:
         """Changes the fields of the caller's profile that `update_mask` names."""
 
-    @_abc_1.abstractmethod
     def ChangePassword(
         self,
         request: _auth_pb2.ChangePasswordRequest,
@@ -165,7 +156,6 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_auth_pb2.ChangePasswordResponse, _abc.Awaitable[_auth_pb2.ChangePasswordResponse]]:
         """Changes the password and ends all other sessions."""
 
-    @_abc_1.abstractmethod
     def DeleteMe(
         self,
         request: _auth_pb2.DeleteMeRequest,
@@ -173,7 +163,6 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_auth_pb2.DeleteMeResponse, _abc.Awaitable[_auth_pb2.DeleteMeResponse]]:
         """Erases the caller's personal data and ends all sessions; the ledger stays, balanced and anonymous."""
 
-    @_abc_1.abstractmethod
     def GetJwks(
         self,
         request: _auth_pb2.GetJwksRequest,

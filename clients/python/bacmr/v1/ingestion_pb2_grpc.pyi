@@ -96,10 +96,9 @@ class IngestionServiceAsyncStub(IngestionServiceStub):
     BatchGetChunks: _aio.UnaryUnaryMultiCallable[_ingestion_pb2.BatchGetChunksRequest, _ingestion_pb2.BatchGetChunksResponse]  # type: ignore[assignment]
     """Returns chunks in the order asked for; unknown ones are left out."""
 
-class IngestionServiceServicer(metaclass=_abc_1.ABCMeta):
+class IngestionServiceServicer:
     """Uploads, ingestion jobs and documents."""
 
-    @_abc_1.abstractmethod
     def CreateUpload(
         self,
         request: _ingestion_pb2.CreateUploadRequest,
@@ -107,7 +106,6 @@ class IngestionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_ingestion_pb2.CreateUploadResponse, _abc.Awaitable[_ingestion_pb2.CreateUploadResponse]]:
         """Returns a signed request that uploads a file, to S3-compatible storage or to the server's own HTTP port."""
 
-    @_abc_1.abstractmethod
     def CompleteUpload(
         self,
         request: _ingestion_pb2.CompleteUploadRequest,
@@ -115,7 +113,6 @@ class IngestionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_ingestion_pb2.CompleteUploadResponse, _abc.Awaitable[_ingestion_pb2.CompleteUploadResponse]]:
         """Checks the uploaded bytes (size, type, SHA-256) and makes the document."""
 
-    @_abc_1.abstractmethod
     def UploadDocument(
         self,
         request_iterator: _MaybeAsyncIterator[_ingestion_pb2.UploadDocumentRequest],
@@ -123,7 +120,6 @@ class IngestionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_ingestion_pb2.UploadDocumentResponse, _abc.Awaitable[_ingestion_pb2.UploadDocumentResponse]]:
         """Uploads a file over gRPC: the first message describes it, the others carry bytes."""
 
-    @_abc_1.abstractmethod
     def CreateIngestionJob(
         self,
         request: _ingestion_pb2.CreateIngestionJobRequest,
@@ -131,7 +127,6 @@ class IngestionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_ingestion_pb2.CreateIngestionJobResponse, _abc.Awaitable[_ingestion_pb2.CreateIngestionJobResponse]]:
         """Starts the way of a document into the library."""
 
-    @_abc_1.abstractmethod
     def GetIngestionJob(
         self,
         request: _ingestion_pb2.GetIngestionJobRequest,
@@ -139,7 +134,6 @@ class IngestionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_ingestion_pb2.GetIngestionJobResponse, _abc.Awaitable[_ingestion_pb2.GetIngestionJobResponse]]:
         """Returns a job."""
 
-    @_abc_1.abstractmethod
     def ListIngestionJobs(
         self,
         request: _ingestion_pb2.ListIngestionJobsRequest,
@@ -147,7 +141,6 @@ class IngestionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_ingestion_pb2.ListIngestionJobsResponse, _abc.Awaitable[_ingestion_pb2.ListIngestionJobsResponse]]:
         """Lists jobs, newest first."""
 
-    @_abc_1.abstractmethod
     def WatchIngestionJob(
         self,
         request: _ingestion_pb2.WatchIngestionJobRequest,
@@ -155,7 +148,6 @@ class IngestionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_ingestion_pb2.JobEvent], _abc.AsyncIterator[_ingestion_pb2.JobEvent]]:
         """Streams a job's progress until it ends."""
 
-    @_abc_1.abstractmethod
     def CancelIngestionJob(
         self,
         request: _ingestion_pb2.CancelIngestionJobRequest,
@@ -163,7 +155,6 @@ class IngestionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_ingestion_pb2.CancelIngestionJobResponse, _abc.Awaitable[_ingestion_pb2.CancelIngestionJobResponse]]:
         """Stops a job; what it wrote is removed."""
 
-    @_abc_1.abstractmethod
     def RetryIngestionJob(
         self,
         request: _ingestion_pb2.RetryIngestionJobRequest,
@@ -171,7 +162,6 @@ class IngestionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_ingestion_pb2.RetryIngestionJobResponse, _abc.Awaitable[_ingestion_pb2.RetryIngestionJobResponse]]:
         """Starts a failed or cancelled job again."""
 
-    @_abc_1.abstractmethod
     def ListJobAuditEvents(
         self,
         request: _ingestion_pb2.ListJobAuditEventsRequest,
@@ -179,7 +169,6 @@ class IngestionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_ingestion_pb2.ListJobAuditEventsResponse, _abc.Awaitable[_ingestion_pb2.ListJobAuditEventsResponse]]:
         """Lists every move of a job, oldest first."""
 
-    @_abc_1.abstractmethod
     def ListDocuments(
         self,
         request: _ingestion_pb2.ListDocumentsRequest,
@@ -187,7 +176,6 @@ class IngestionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_ingestion_pb2.ListDocumentsResponse, _abc.Awaitable[_ingestion_pb2.ListDocumentsResponse]]:
         """Lists the documents the caller may see, newest first."""
 
-    @_abc_1.abstractmethod
     def GetDocument(
         self,
         request: _ingestion_pb2.GetDocumentRequest,
@@ -195,7 +183,6 @@ class IngestionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_ingestion_pb2.GetDocumentResponse, _abc.Awaitable[_ingestion_pb2.GetDocumentResponse]]:
         """Returns a document."""
 
-    @_abc_1.abstractmethod
     def DeleteDocument(
         self,
         request: _ingestion_pb2.DeleteDocumentRequest,
@@ -203,7 +190,6 @@ class IngestionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_ingestion_pb2.DeleteDocumentResponse, _abc.Awaitable[_ingestion_pb2.DeleteDocumentResponse]]:
         """Deletes a document with its chunks, vectors and file."""
 
-    @_abc_1.abstractmethod
     def BatchGetChunks(
         self,
         request: _ingestion_pb2.BatchGetChunksRequest,

@@ -88,10 +88,9 @@ class QuizServiceAsyncStub(QuizServiceStub):
     ExportQuiz: _aio.UnaryUnaryMultiCallable[_quiz_pb2.ExportQuizRequest, _quiz_pb2.ExportQuizResponse]  # type: ignore[assignment]
     """Writes a quiz as a file for Moodle or other tools."""
 
-class QuizServiceServicer(metaclass=_abc_1.ABCMeta):
+class QuizServiceServicer:
     """Makes quizzes whose every key is backed by a quoted span, grades attempts and plans reviews."""
 
-    @_abc_1.abstractmethod
     def GenerateQuiz(
         self,
         request: _quiz_pb2.GenerateQuizRequest,
@@ -99,7 +98,6 @@ class QuizServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_quiz_pb2.QuizEvent], _abc.AsyncIterator[_quiz_pb2.QuizEvent]]:
         """Makes a quiz; each question arrives as it is validated. Billed like Ask: the same `request_id` gives the same quiz."""
 
-    @_abc_1.abstractmethod
     def GetQuiz(
         self,
         request: _quiz_pb2.GetQuizRequest,
@@ -107,7 +105,6 @@ class QuizServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_quiz_pb2.GetQuizResponse, _abc.Awaitable[_quiz_pb2.GetQuizResponse]]:
         """Returns a quiz. Students see keys and explanations only through a submitted attempt."""
 
-    @_abc_1.abstractmethod
     def ListQuizzes(
         self,
         request: _quiz_pb2.ListQuizzesRequest,
@@ -115,7 +112,6 @@ class QuizServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_quiz_pb2.ListQuizzesResponse, _abc.Awaitable[_quiz_pb2.ListQuizzesResponse]]:
         """Lists the caller's quizzes and published ones, newest first."""
 
-    @_abc_1.abstractmethod
     def DeleteQuiz(
         self,
         request: _quiz_pb2.DeleteQuizRequest,
@@ -123,7 +119,6 @@ class QuizServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_quiz_pb2.DeleteQuizResponse, _abc.Awaitable[_quiz_pb2.DeleteQuizResponse]]:
         """Deletes a quiz of the caller."""
 
-    @_abc_1.abstractmethod
     def PublishQuiz(
         self,
         request: _quiz_pb2.PublishQuizRequest,
@@ -131,7 +126,6 @@ class QuizServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_quiz_pb2.PublishQuizResponse, _abc.Awaitable[_quiz_pb2.PublishQuizResponse]]:
         """Shows a quiz to everybody, or takes it back."""
 
-    @_abc_1.abstractmethod
     def StartAttempt(
         self,
         request: _quiz_pb2.StartAttemptRequest,
@@ -139,7 +133,6 @@ class QuizServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_quiz_pb2.StartAttemptResponse, _abc.Awaitable[_quiz_pb2.StartAttemptResponse]]:
         """Starts an attempt; the same `request_id` gives the same attempt."""
 
-    @_abc_1.abstractmethod
     def SubmitAttempt(
         self,
         request: _quiz_pb2.SubmitAttemptRequest,
@@ -147,7 +140,6 @@ class QuizServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_quiz_pb2.SubmitAttemptResponse, _abc.Awaitable[_quiz_pb2.SubmitAttemptResponse]]:
         """Grades an attempt, once, with explanations and evidence."""
 
-    @_abc_1.abstractmethod
     def ListAttempts(
         self,
         request: _quiz_pb2.ListAttemptsRequest,
@@ -155,7 +147,6 @@ class QuizServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_quiz_pb2.ListAttemptsResponse, _abc.Awaitable[_quiz_pb2.ListAttemptsResponse]]:
         """Lists the caller's attempts, newest first."""
 
-    @_abc_1.abstractmethod
     def GetProgress(
         self,
         request: _quiz_pb2.GetProgressRequest,
@@ -163,7 +154,6 @@ class QuizServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_quiz_pb2.GetProgressResponse, _abc.Awaitable[_quiz_pb2.GetProgressResponse]]:
         """Returns the caller's mastery by subject and topic."""
 
-    @_abc_1.abstractmethod
     def ListDueReviews(
         self,
         request: _quiz_pb2.ListDueReviewsRequest,
@@ -171,7 +161,6 @@ class QuizServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_quiz_pb2.ListDueReviewsResponse, _abc.Awaitable[_quiz_pb2.ListDueReviewsResponse]]:
         """Lists questions that are due for review, most overdue first."""
 
-    @_abc_1.abstractmethod
     def ReviewQuestion(
         self,
         request: _quiz_pb2.ReviewQuestionRequest,
@@ -179,7 +168,6 @@ class QuizServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_quiz_pb2.ReviewQuestionResponse, _abc.Awaitable[_quiz_pb2.ReviewQuestionResponse]]:
         """Records a review and plans the next one (FSRS)."""
 
-    @_abc_1.abstractmethod
     def ExportQuiz(
         self,
         request: _quiz_pb2.ExportQuizRequest,

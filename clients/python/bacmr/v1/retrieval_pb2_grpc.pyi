@@ -84,12 +84,11 @@ class RetrievalServiceAsyncStub(RetrievalServiceStub):
     RateAnswer: _aio.UnaryUnaryMultiCallable[_retrieval_pb2.RateAnswerRequest, _retrieval_pb2.RateAnswerResponse]  # type: ignore[assignment]
     """Says whether an answer helped."""
 
-class RetrievalServiceServicer(metaclass=_abc_1.ABCMeta):
+class RetrievalServiceServicer:
     """Finds passages and answers questions from them. An answer lives in the server: a dropped stream neither stops nor
     re-bills it.
     """
 
-    @_abc_1.abstractmethod
     def Search(
         self,
         request: _retrieval_pb2.SearchRequest,
@@ -97,7 +96,6 @@ class RetrievalServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_retrieval_pb2.SearchResponse, _abc.Awaitable[_retrieval_pb2.SearchResponse]]:
         """Finds passages. No model call is charged; the tier caps the results (free 10, standard 20, premium 30)."""
 
-    @_abc_1.abstractmethod
     def EstimateAsk(
         self,
         request: _retrieval_pb2.EstimateAskRequest,
@@ -105,7 +103,6 @@ class RetrievalServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_retrieval_pb2.EstimateAskResponse, _abc.Awaitable[_retrieval_pb2.EstimateAskResponse]]:
         """Quotes what a question would cost; the later charge is never above `max_tokens`."""
 
-    @_abc_1.abstractmethod
     def Ask(
         self,
         request: _retrieval_pb2.AskRequest,
@@ -113,7 +110,6 @@ class RetrievalServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_retrieval_pb2.AskEvent], _abc.AsyncIterator[_retrieval_pb2.AskEvent]]:
         """Answers a question in a stream with citations. The same `request_id` again gives the same answer and no second charge."""
 
-    @_abc_1.abstractmethod
     def ResumeAsk(
         self,
         request: _retrieval_pb2.ResumeAskRequest,
@@ -121,7 +117,6 @@ class RetrievalServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_retrieval_pb2.AskEvent], _abc.AsyncIterator[_retrieval_pb2.AskEvent]]:
         """Replays the events after `after_sequence`, byte for byte, then follows live. Never charges."""
 
-    @_abc_1.abstractmethod
     def CancelAsk(
         self,
         request: _retrieval_pb2.CancelAskRequest,
@@ -129,7 +124,6 @@ class RetrievalServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_retrieval_pb2.CancelAskResponse, _abc.Awaitable[_retrieval_pb2.CancelAskResponse]]:
         """Stops an answer; charges the prompt and what was produced."""
 
-    @_abc_1.abstractmethod
     def GetAnswer(
         self,
         request: _retrieval_pb2.GetAnswerRequest,
@@ -137,7 +131,6 @@ class RetrievalServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_retrieval_pb2.GetAnswerResponse, _abc.Awaitable[_retrieval_pb2.GetAnswerResponse]]:
         """Returns a stored answer."""
 
-    @_abc_1.abstractmethod
     def ListAnswers(
         self,
         request: _retrieval_pb2.ListAnswersRequest,
@@ -145,7 +138,6 @@ class RetrievalServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_retrieval_pb2.ListAnswersResponse, _abc.Awaitable[_retrieval_pb2.ListAnswersResponse]]:
         """Lists the caller's answers, newest first."""
 
-    @_abc_1.abstractmethod
     def ListConversations(
         self,
         request: _retrieval_pb2.ListConversationsRequest,
@@ -153,7 +145,6 @@ class RetrievalServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_retrieval_pb2.ListConversationsResponse, _abc.Awaitable[_retrieval_pb2.ListConversationsResponse]]:
         """Lists the caller's conversations, most recently used first."""
 
-    @_abc_1.abstractmethod
     def DeleteConversation(
         self,
         request: _retrieval_pb2.DeleteConversationRequest,
@@ -161,7 +152,6 @@ class RetrievalServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_retrieval_pb2.DeleteConversationResponse, _abc.Awaitable[_retrieval_pb2.DeleteConversationResponse]]:
         """Deletes a conversation with its questions and answers; the ledger stays."""
 
-    @_abc_1.abstractmethod
     def RateAnswer(
         self,
         request: _retrieval_pb2.RateAnswerRequest,

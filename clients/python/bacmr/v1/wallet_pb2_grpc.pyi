@@ -84,12 +84,11 @@ class WalletServiceAsyncStub(WalletServiceStub):
     VerifyLedger: _aio.UnaryUnaryMultiCallable[_wallet_pb2.VerifyLedgerRequest, _wallet_pb2.VerifyLedgerResponse]  # type: ignore[assignment]
     """Checks a wallet's ledger: hash chain, sums, open holds. Own wallet, or any for admins."""
 
-class WalletServiceServicer(metaclass=_abc_1.ABCMeta):
+class WalletServiceServicer:
     """Money. The unit is the token, always a whole number. A paid call first reserves, then finalizes: never negative, never
     twice, never for nothing.
     """
 
-    @_abc_1.abstractmethod
     def GetBalance(
         self,
         request: _wallet_pb2.GetBalanceRequest,
@@ -97,7 +96,6 @@ class WalletServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_wallet_pb2.GetBalanceResponse, _abc.Awaitable[_wallet_pb2.GetBalanceResponse]]:
         """Returns a balance: the caller's own, or anyone's for services and admins."""
 
-    @_abc_1.abstractmethod
     def ListReservations(
         self,
         request: _wallet_pb2.ListReservationsRequest,
@@ -105,7 +103,6 @@ class WalletServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_wallet_pb2.ListReservationsResponse, _abc.Awaitable[_wallet_pb2.ListReservationsResponse]]:
         """Lists reservations, newest first."""
 
-    @_abc_1.abstractmethod
     def GetReservation(
         self,
         request: _wallet_pb2.GetReservationRequest,
@@ -113,7 +110,6 @@ class WalletServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_wallet_pb2.GetReservationResponse, _abc.Awaitable[_wallet_pb2.GetReservationResponse]]:
         """Returns one reservation."""
 
-    @_abc_1.abstractmethod
     def ListLedgerEntries(
         self,
         request: _wallet_pb2.ListLedgerEntriesRequest,
@@ -121,7 +117,6 @@ class WalletServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_wallet_pb2.ListLedgerEntriesResponse, _abc.Awaitable[_wallet_pb2.ListLedgerEntriesResponse]]:
         """Lists ledger entries, newest first."""
 
-    @_abc_1.abstractmethod
     def RedeemVoucher(
         self,
         request: _wallet_pb2.RedeemVoucherRequest,
@@ -129,7 +124,6 @@ class WalletServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_wallet_pb2.RedeemVoucherResponse, _abc.Awaitable[_wallet_pb2.RedeemVoucherResponse]]:
         """Adds a voucher's tokens to the caller's wallet; each code works once."""
 
-    @_abc_1.abstractmethod
     def Reserve(
         self,
         request: _wallet_pb2.ReserveRequest,
@@ -139,7 +133,6 @@ class WalletServiceServicer(metaclass=_abc_1.ABCMeta):
         available) when less than the estimate is available.
         """
 
-    @_abc_1.abstractmethod
     def Finalize(
         self,
         request: _wallet_pb2.FinalizeRequest,
@@ -147,7 +140,6 @@ class WalletServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_wallet_pb2.FinalizeResponse, _abc.Awaitable[_wallet_pb2.FinalizeResponse]]:
         """Charges a reservation exactly once: min(actual, 2 x estimate, what can be paid); the rest is written off."""
 
-    @_abc_1.abstractmethod
     def Release(
         self,
         request: _wallet_pb2.ReleaseRequest,
@@ -155,7 +147,6 @@ class WalletServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_wallet_pb2.ReleaseResponse, _abc.Awaitable[_wallet_pb2.ReleaseResponse]]:
         """Gives a reservation back whole."""
 
-    @_abc_1.abstractmethod
     def VerifyLedger(
         self,
         request: _wallet_pb2.VerifyLedgerRequest,

@@ -1,0 +1,87 @@
+"""Across languages: French and Hassaniya questions on Arabic texts and the reverse, with and without the glossary.
+
+XQuAD shows what a lexical search does across languages by itself (nothing); our own small school set, written in
+French, Arabic and Hassaniya, shows what the term bridge adds. The distractors are the paragraphs of ARCD and PIAF.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from evals.corpora import OWN_DATA, pool
+from evals.ranking import CANDIDATES, Pipeline
+from evals.report import Row
+from evals.retrieval import quality
+from server.models.local.reranker import rerank
+from server.text.glossary import render
+from server.text.language import Language
+
+FRENCH, ARABIC, HASSANIYA = Language.FRENCH, Language.ARABIC, Language.HASSANIYA
+DIALECT_SHARE = 0.9
+"""Recall of Hassaniya questions to reach, as a share of the same questions asked in the language of the texts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """The same fact and question in three languages (Hassaniya in both scripts)."""
+
+    french_passage: str
+    arabic_passage: str
+    french: str
+    arabic: str
+    hassaniya: str
+    hassaniya_latin: str
+
+
+def lessons() -> list[Lesson]:
+    """Read the hand-written set."""
+    lines = (OWN_DATA / "school_bridge.tsv").read_text("utf-8").splitlines()
+    return [Lesson(*line.split("\t")) for line in lines if not line.startswith("#")]
+
+
+def _orders(
+    pipeline: Pipeline, questions: Sequence[str], source: Language, target: Language, bridge: bool
+) -> list[list[int]]:
+    orders: list[list[int]] = []
+    for asked in questions:
+        rendering = render(asked, source, target) if bridge else None
+        query = f"{asked} {rendering.search}" if rendering else asked
+        candidates = pipeline.fused(query)[:CANDIDATES]
+        scores = rerank(query, [pipeline.paragraphs[index] for index in candidates])
+        orders.append([index for _, index in sorted(zip(scores, candidates, strict=True), key=lambda pair: -pair[0])])
+    return orders
+
+
+def _xquad(data: Path) -> list[Row]:
+    arabic, english = pool(data, "xquad_ar"), pool(data, "xquad_en")
+    orders = _orders(Pipeline(arabic.paragraphs), english.questions, FRENCH, ARABIC, bridge=False)
+    return quality(orders, english.gold).rows("English questions, Arabic texts (XQuAD), no bridge")
+
+
+def report(data: Path) -> list[Row]:
+    """Measure every direction on the school set."""
+    facts = lessons()
+    gold = list(range(len(facts)))
+    arabic = Pipeline([lesson.arabic_passage for lesson in facts] + pool(data, "arcd_ar").paragraphs)
+    french = Pipeline([lesson.french_passage for lesson in facts] + pool(data, "piaf_fr").paragraphs)
+    rows = _xquad(data)
+    for name, texts, target, asked in (("Arabic", arabic, ARABIC, "arabic"), ("French", french, FRENCH, "french")):
+        same = quality(_orders(texts, [getattr(fact, asked) for fact in facts], target, target, bridge=False), gold)
+        rows += same.rows(f"school, {name} texts, {name} questions")
+        for kind, source in (
+            ("french", FRENCH),
+            ("arabic", ARABIC),
+            ("hassaniya", HASSANIYA),
+            ("hassaniya_latin", HASSANIYA),
+        ):
+            if kind == asked:
+                continue
+            questions = [getattr(fact, kind) for fact in facts]
+            for bridge in (False, True):
+                found = quality(_orders(texts, questions, source, target, bridge), gold)
+                label = f"school, {name} texts, {kind} questions, {'with' if bridge else 'no'} bridge"
+                rows += found.rows(label)[:1]
+                if bridge and kind == "hassaniya":
+                    share = found.recall[10] / same.recall[10]
+                    rows.append(Row(f"school, {name} texts: Hassaniya R@10 over {name} R@10", share, DIALECT_SHARE))
+    return rows

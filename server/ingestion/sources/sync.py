@@ -1,0 +1,272 @@
+"""Bringing a web source up to date: each page is fetched politely, judged, compared and, if it is new, ingested."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from server import caller
+from server.blobs.port import BlobStore
+from server.corpus.passage import Document, NewDocument
+from server.corpus.service import CorpusService
+from server.database.pool import Database
+from server.ingestion.extraction import html
+from server.ingestion.extraction.filetype import FileType
+from server.ingestion.extraction.page import ExtractionFailed, Page
+from server.ingestion.extraction.worker import Extraction
+from server.ingestion.judging import JudgedPage, PageVerdict, judge
+from server.ingestion.scratch import Scratch
+from server.ingestion.service import IngestionService
+from server.ingestion.sources import links
+from server.ingestion.sources.crawl import Crawl, Pause
+from server.ingestion.sources.fetching import AddressPolicy, Fetched, Fetcher, FetchFailed, Seen, guarded_client
+from server.ingestion.sources.source import Source, SyncedPage, Verdict
+from server.ingestion.store.pages import PageStore
+from server.ingestion.store.sources import PageState, SourceStore
+from server.ingestion.uploads import FILES
+from server.refusal import Conflict, NotFound, SourceRefused
+from server.text import nearduplicate
+from server.text.fold import canonical as folded
+
+MAX_PAGE_BYTES = 20 * 1024 * 1024
+_TYPES = {
+    "text/html": FileType.HTML,
+    "application/xhtml+xml": FileType.HTML,
+    "application/pdf": FileType.PDF,
+    "text/plain": FileType.TEXT,
+    "text/markdown": FileType.MARKDOWN,
+}
+_NO_DOCUMENT = UUID(int=0)
+_MAX_TITLE_CHARACTERS = 300
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """A fetched page with what reading it gave."""
+
+    fetched: Fetched
+    file_type: FileType
+    pages: Sequence[JudgedPage]
+    content_hash: str
+    links: tuple[str, ...]
+    title: str
+
+    @property
+    def searchable(self) -> bool:
+        return any(page.verdict is PageVerdict.INDEXED for page in self.pages)
+
+
+class SourceSync:
+    """Syncs sources, as the system. A second run over an unchanged site downloads and adds nothing."""
+
+    def __init__(
+        self,
+        database: Database,
+        corpus: CorpusService,
+        blobs: BlobStore,
+        service: IngestionService,
+        extraction: Extraction,
+        *,
+        hosts: Sequence[str],
+        scratch: Scratch,
+        policy: AddressPolicy | None = None,
+        pause: Pause = asyncio.sleep,
+    ) -> None:
+        """`hosts` is the allow list; `policy` (default: public addresses, ports 80 and 443) decides on addresses."""
+        self._database = database
+        self._corpus = corpus
+        self._blobs = blobs
+        self._service = service
+        self._extraction = extraction
+        self._hosts = tuple(hosts)
+        self._scratch = scratch
+        self._policy = policy
+        self._pause = pause
+        self._states = SourceStore()
+        self._pages = PageStore()
+
+    async def sync(self, source: Source) -> AsyncIterator[SyncedPage]:
+        """Yield the verdict on each page as it is reached. Raises SourceRefused when the start may not be fetched."""
+        with caller.acting_as(caller.system(caller.current().request_id)):
+            who = caller.current()
+        async with guarded_client(self._policy) as client:
+            fetcher = Fetcher(client, self._hosts, MAX_PAGE_BYTES)
+            crawl = Crawl(fetcher, source.start_url, source.max_pages, self._pause)
+            visits = crawl.addresses()
+            while True:
+                with caller.acting_as(who):
+                    address = await anext(visits, None)
+                    if address is None:
+                        return
+                    page = await self._visit(source, crawl, fetcher, address)
+                log.info("source_page", source_id=str(source.id), url=page.url, verdict=page.verdict)
+                yield page
+
+    async def forget(self, source_id: UUID) -> None:
+        """Forget what a source held, when it is deleted; its documents stay."""
+        async with self._database.transaction() as connection:
+            await self._states.forget(connection, source_id)
+
+    async def _visit(self, source: Source, crawl: Crawl, fetcher: Fetcher, address: str) -> SyncedPage:
+        try:
+            if not await crawl.allowed(address):
+                return SyncedPage(address, Verdict.REJECTED, "robots.txt does not allow it")
+            await crawl.wait(address)
+            before = await self._state(source, address)
+            fetched = await fetcher.fetch(address, Seen(before.etag, before.last_modified))
+        except SourceRefused as refused:
+            return SyncedPage(address, Verdict.REJECTED, str(refused))
+        except FetchFailed as failed:
+            return SyncedPage(address, Verdict.FAILED, str(failed))
+        if fetched.body is None:
+            crawl.add(before.links, on=address)
+            return SyncedPage(address, Verdict.UNCHANGED, "as last seen", before.document_id)
+        if fetched.status >= 400:
+            return SyncedPage(address, Verdict.FAILED, f"the site answered {fetched.status}")
+        if fetched.address != address and crawl.known(fetched.address):
+            return SyncedPage(address, Verdict.DUPLICATE, f"it leads to {fetched.address}")
+        return await self._take(source, crawl, address, fetched, before)
+
+    async def _state(self, source: Source, address: str) -> PageState:
+        """Return what is known of a page; nothing when its document is gone, so that it is taken anew."""
+        async with self._database.transaction() as connection:
+            state = await self._states.get(connection, source.id, address)
+            if state is None:
+                return PageState()
+            if state.document_id is not None:
+                try:
+                    await self._corpus.read_document(connection, state.document_id)
+                except NotFound:
+                    return PageState()
+        return state
+
+    async def _take(
+        self, source: Source, crawl: Crawl, address: str, fetched: Fetched, before: PageState
+    ) -> SyncedPage:
+        """Decide on a page that was downloaded, and keep the decision."""
+        file_type = _TYPES.get(fetched.content_type)
+        if file_type is None:
+            return SyncedPage(address, Verdict.REJECTED, f"its type is {fetched.content_type or 'unknown'}")
+        try:
+            content = await self._read(fetched, file_type, source)
+        except ExtractionFailed as failed:
+            return SyncedPage(address, Verdict.REJECTED, str(failed))
+        crawl.add(content.links, on=fetched.address)
+        page = await self._decide(source, address, content, before)
+        state = PageState(
+            etag=fetched.seen.etag,
+            last_modified=fetched.seen.last_modified,
+            content_hash=content.content_hash,
+            links=content.links,
+            document_id=page.document_id,
+            verdict=page.verdict,
+        )
+        if page.verdict is not Verdict.FAILED:
+            async with self._database.transaction() as connection:
+                await self._states.put(connection, source.id, address, state, page.reason)
+        return page
+
+    async def _decide(self, source: Source, address: str, content: _Content, before: PageState) -> SyncedPage:
+        if content.content_hash == before.content_hash:
+            return SyncedPage(address, Verdict.UNCHANGED, "the same text", before.document_id)
+        if not content.searchable:
+            return SyncedPage(address, Verdict.REJECTED, content.pages[0].reason if content.pages else "it is empty")
+        original = await self._original(source, content, before.document_id)
+        if original is not None:
+            return SyncedPage(address, Verdict.DUPLICATE, "it nearly repeats another document", original)
+        try:
+            document = await self._ingest(source, address, content)
+        except Conflict:
+            return SyncedPage(address, Verdict.FAILED, "its last version is still being ingested", before.document_id)
+        return SyncedPage(address, Verdict.INGESTED, "", document.id)
+
+    async def _read(self, fetched: Fetched, file_type: FileType, source: Source) -> _Content:
+        """Read a page in a process of its own, as any other file."""
+        body = fetched.body or b""
+        with self._scratch.file() as path:
+            await asyncio.to_thread(path.write_bytes, body)
+            messages = self._extraction.read(path, file_type, language=source.placement.language or "")
+            pages = [message async for message in messages if isinstance(message, Page)]
+        judged = await asyncio.to_thread(judge, pages, source.placement.language)
+        text = "\n".join(page.text for page in judged)
+        found: tuple[str, ...] = ()
+        title = ""
+        if file_type is FileType.HTML:
+            markup = html.decode_html(body)
+            found = tuple(await asyncio.to_thread(links.on_page, markup))
+            title = html.title(markup)
+        digest = hashlib.sha256(folded(text).encode()).hexdigest()
+        return _Content(fetched, file_type, judged, digest, found, title or _first_line(text))
+
+    async def _original(self, source: Source, content: _Content, own: UUID | None) -> UUID | None:
+        """Return the document that every searchable page of this one nearly repeats."""
+        repeated: set[UUID] = set()
+        for page in content.pages:
+            if page.verdict is not PageVerdict.INDEXED:
+                continue
+            found = await self._near_duplicate(source, page, own or _NO_DOCUMENT)
+            if found is None:
+                return None
+            repeated.add(found)
+        return repeated.pop() if repeated else None
+
+    async def _near_duplicate(self, source: Source, page: JudgedPage, own: UUID) -> UUID | None:
+        if page.fingerprint is None:
+            return None
+        async with self._database.transaction() as connection:
+            candidates = await self._pages.near(
+                connection, own, None, source.placement.namespace, page.fingerprint, page.words
+            )
+        for other in candidates:
+            if await asyncio.to_thread(nearduplicate.is_duplicate, page.text, other.text):
+                return other.document_id
+        return None
+
+    async def _ingest(self, source: Source, address: str, content: _Content) -> Document:
+        """Store the page's bytes and ask for their ingestion, under the document it was before if there is one."""
+        body = content.fetched.body or b""
+        key = f"{FILES}{uuid4()}"
+        await self._blobs.put_bytes(key, body)
+        new = NewDocument(
+            title=(content.title or address)[:_MAX_TITLE_CHARACTERS],
+            content_type=content.file_type,
+            size_bytes=len(body),
+            sha256=hashlib.sha256(body).hexdigest(),
+            blob_key=key,
+            source_url=address,
+        )
+        try:
+            async with self._database.transaction() as connection:
+                document, old_key = await self._document(connection, new)
+                await self._service.add_job(connection, document, source.placement)
+        except BaseException:
+            await self._blobs.delete(key)
+            raise
+        if old_key:
+            await self._blobs.delete(old_key)
+        return document
+
+    async def _document(self, connection: AsyncConnection, new: NewDocument) -> tuple[Document, str]:
+        """Return the page's document, pointed at the new file, and the key of the file it had before."""
+        before = await self._corpus.document_from_source(connection, new.source_url)
+        if before is None:
+            return await self._corpus.create_document(connection, new), ""
+        await self._corpus.replace_file(
+            connection,
+            before.id,
+            sha256=new.sha256,
+            blob_key=new.blob_key,
+            size_bytes=new.size_bytes,
+            title=new.title,
+        )
+        return before, before.blob_key
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")

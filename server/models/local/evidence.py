@@ -1,0 +1,217 @@
+"""What speaks for a passage answering a question: coverage, closeness, order and parts of words, as numbers.
+
+Passages are analysed once and kept by their text; a question costs a few dictionary look-ups per passage.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from server.models.local.embedder import DIMENSIONS, embed
+from server.models.local.frequency import weight
+from server.text.analysis import terms
+from server.text.fold import canonical
+
+FEATURES: Final = (
+    "bm25", "pool_bm25", "coverage", "pool_coverage", "share_of_terms", "parts_of_words", "within_10", "within_20",
+    "neighbours", "begins_late", "length", "cosine", "names", "number_wanted",
+)  # fmt: skip
+
+SATURATION: Final = 1.2
+LENGTH_SHARE: Final = 0.75
+TYPICAL_TERMS: Final = 70
+"""Terms of a usual passage (about 110 words without stop words): what BM25 compares lengths with."""
+
+LEAST_WEIGHT: Final = 0.02
+LEAST_SIMILARITY: Final = 0.4
+NEAR_TERMS: Final = 8
+CACHED_PASSAGES: Final = 4_096
+
+_WANTS_NUMBER: Final = re.compile(
+    r"\b(?:combien|quand|en quelle annee"
+    r"|quelle (?:annee|date|est la date|est l'annee|distance|taille|superficie|population)"
+    r"|quel (?:jour|siecle|age|mois|pourcentage|nombre|est le nombre))|متي|\bكم\b|عام|سنه|تاريخ|عدد|نسبه|مساحه"
+)
+_NAME: Final = re.compile(r"(?<=\w )(?:\w')?[A-ZÀ-ÖØ-Þ][\w-]*|\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A passage's stems: where each occurs, the distinct ones by first letter, and where numbers stand."""
+
+    positions: dict[str, tuple[int, ...]]
+    by_letter: dict[str, tuple[str, ...]]
+    number_positions: tuple[tuple[int, str], ...]
+    length: int
+    vector: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question's stems in order, the weight of each, those of names and numbers, and whether it asks for a number."""
+
+    order: tuple[str, ...]
+    weights: dict[str, float]
+    names: frozenset[str]
+    wants_number: bool
+    vector: NDArray[np.float32]
+
+
+_NO_VECTOR: Final = np.zeros(DIMENSIONS, dtype=np.float32)
+
+
+@lru_cache(CACHED_PASSAGES)
+def passage(text: str) -> Passage:
+    """Analyse a passage; about 0.3 ms, then kept by its text."""
+    return replace(sentence(text), vector=embed([text])[0])
+
+
+def sentence(text: str) -> Passage:
+    """Analyse a short text without a vector: its cosine with anything is 0."""
+    stems = terms(text)
+    positions: dict[str, list[int]] = {}
+    for place, stem in enumerate(stems):
+        positions.setdefault(stem, []).append(place)
+    letters: dict[str, list[str]] = {}
+    for stem in positions:
+        letters.setdefault(stem[0], []).append(stem)
+    return Passage(
+        {stem: tuple(places) for stem, places in positions.items()},
+        {letter: tuple(found) for letter, found in letters.items()},
+        tuple((place, stem) for place, stem in enumerate(stems) if any(map(str.isdigit, stem))),
+        len(stems),
+        _NO_VECTOR,
+    )
+
+
+def question(text: str) -> Question:
+    """Analyse a question."""
+    order = terms(text)
+    names = frozenset(stem for found in _NAME.findall(text) for stem in terms(found))
+    return Question(
+        tuple(order),
+        {stem: weight(stem) + LEAST_WEIGHT for stem in order},
+        names & set(order),
+        bool(_WANTS_NUMBER.search(canonical(text))),
+        embed([text])[0],
+    )
+
+
+def evidence(asked: Question, passages: Sequence[Passage]) -> NDArray[np.float64]:
+    """Return one row of `FEATURES` per passage, shape (passages, features). The pool features compare the passages."""
+    rarity = _rarity_in_pool(asked, passages)
+    rows = [_evidence(asked, each, rarity) for each in passages]
+    return np.array(rows, dtype=np.float64).reshape(len(passages), len(FEATURES))
+
+
+def _rarity_in_pool(asked: Question, passages: Sequence[Passage]) -> dict[str, float]:
+    """Return how well each question stem tells these passages apart, 0 to 1: the rarer among them the better."""
+    total = len(passages)
+    highest = math.log(2 * total + 2)
+    counts = {stem: sum(stem in each.positions for each in passages) for stem in asked.weights}
+    return {stem: math.log(1 + (total - count + 0.5) / (count + 0.5)) / highest for stem, count in counts.items()}
+
+
+def _evidence(asked: Question, found: Passage, rarity: dict[str, float]) -> tuple[float, ...]:
+    weights = asked.weights
+    total = sum(weights.values()) or 1.0
+    pool_total = sum(weight_ * rarity[stem] for stem, weight_ in weights.items()) or 1.0
+    norm = SATURATION * (1 - LENGTH_SHARE + LENGTH_SHARE * found.length / TYPICAL_TERMS)
+    bm25 = pool_bm25 = coverage = pool_coverage = parts = 0.0
+    matched: list[str] = []
+    for stem, weight_ in weights.items():
+        places = found.positions.get(stem)
+        if places is None:
+            parts += weight_ * _best_similarity(stem, found)
+            continue
+        matched.append(stem)
+        saturated = weight_ * len(places) * (SATURATION + 1) / (len(places) + norm)
+        bm25 += saturated
+        pool_bm25 += saturated * rarity[stem]
+        coverage += weight_
+        pool_coverage += weight_ * rarity[stem]
+    places_of_matches = sorted((place, stem) for stem in matched for place in found.positions[stem])
+    named = sum(weights[stem] for stem in asked.names)
+    return (
+        bm25 / total,
+        pool_bm25 / pool_total,
+        coverage / total,
+        pool_coverage / pool_total,
+        len(matched) / max(1, len(weights)),
+        parts / total,
+        _best_window(places_of_matches, weights, 10) / total,
+        _best_window(places_of_matches, weights, 20) / total,
+        _neighbours(asked, found),
+        places_of_matches[0][0] / max(1, found.length) if places_of_matches else 1.0,
+        math.log(found.length + 1) / 5,
+        float(asked.vector @ found.vector),
+        sum(weights[stem] for stem in asked.names if stem in found.positions) / named if named else 0.0,
+        _number_near(asked, found, places_of_matches),
+    )
+
+
+@lru_cache(65_536)
+def _ngrams(stem: str) -> frozenset[str]:
+    padded = f"^{stem}$"
+    return frozenset(padded[at : at + size] for size in (3, 4) for at in range(len(padded) - size + 1))
+
+
+@lru_cache(262_144)
+def _similarity(first: str, second: str) -> float:
+    """Return the Dice coefficient of two stems' letter n-grams, 0 below `LEAST_SIMILARITY`."""
+    ours, theirs = _ngrams(first), _ngrams(second)
+    dice = 2 * len(ours & theirs) / (len(ours) + len(theirs))
+    return dice if dice >= LEAST_SIMILARITY else 0.0
+
+
+def _best_similarity(stem: str, found: Passage) -> float:
+    if len(stem) < 3:
+        return 0.0
+    return max((_similarity(stem, other) for other in found.by_letter.get(stem[0], ())), default=0.0)
+
+
+def _best_window(places: Sequence[tuple[int, str]], weights: dict[str, float], width: int) -> float:
+    """Return the greatest weight of distinct stems within `width` terms."""
+    best = current = 0.0
+    inside: dict[str, int] = {}
+    start = 0
+    for place, stem in places:
+        inside[stem] = inside.get(stem, 0) + 1
+        if inside[stem] == 1:
+            current += weights[stem]
+        while place - places[start][0] >= width:
+            left = places[start][1]
+            inside[left] -= 1
+            if not inside[left]:
+                current -= weights[left]
+            start += 1
+        best = max(best, current)
+    return best
+
+
+def _neighbours(asked: Question, found: Passage) -> float:
+    """Return the weighted share of the question's neighbouring stems that are neighbours here too (half when near)."""
+    together = possible = 0.0
+    for first, second in zip(asked.order, asked.order[1:], strict=False):
+        pair_weight = asked.weights[first] + asked.weights[second]
+        possible += pair_weight
+        firsts, seconds = found.positions.get(first), found.positions.get(second)
+        if firsts and seconds:
+            gap = min(b - a if b > a else a - b + 1 for a in firsts for b in seconds)
+            together += pair_weight * (1.0 if gap == 1 else 0.5 if gap <= 3 else 0.0)
+    return together / possible if possible else 0.0
+
+
+def _number_near(asked: Question, found: Passage, places: Sequence[tuple[int, str]]) -> float:
+    """Return, for a question that asks for a number: half for having one of its own, half for one near a match."""
+    if not asked.wants_number:
+        return 0.0
+    numbers = [place for place, stem in found.number_positions if stem not in asked.weights]
+    near = any(abs(number - place) <= NEAR_TERMS for number in numbers for place, _ in places)
+    return 0.5 * bool(numbers) + 0.5 * near

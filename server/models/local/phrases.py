@@ -1,0 +1,99 @@
+"""The few words the local provider says itself, in the language of the answer; everything else is quoted."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from server.text.language import Language
+
+
+@dataclass(frozen=True, slots=True)
+class Phrases:
+    """Sentence frames of one language. Those of an answer carry a quotation, so that each sentence can cite."""
+
+    lead: str
+    lead_closest: str
+    lead_foreign: str
+    more: str
+    missing: str
+    nothing: str
+    language_names: Mapping[Language, str]
+    true: str
+    false: str
+    fill_gap: str
+    choose: str
+    choose_all: str
+    is_true: str
+    name_it: str
+    give_number: str
+    the_text_says: str
+
+
+FRENCH: Final = Phrases(
+    lead="Voici ce que disent les passages trouvés : {quote} [{number}]{tail}.",
+    lead_closest="Aucun passage ne répond directement ; le plus proche dit : {quote} [{number}]{tail}.",
+    lead_foreign="Les passages trouvés sont en {language}{terms} et je les cite tels quels : {quote} [{number}]{tail}.",
+    more="On y lit aussi : {quote} [{number}]{tail}.",
+    missing=" ; rien n'y est dit de : {words}",
+    nothing="Je n'ai trouvé aucun passage sur cette question.",
+    language_names=MappingProxyType(
+        {Language.FRENCH: "français", Language.ARABIC: "arabe", Language.HASSANIYA: "hassaniya"}
+    ),
+    true="Vrai",
+    false="Faux",
+    fill_gap="Complétez : « {text} »",
+    choose="Quel mot ou quelle valeur complète cette phrase : « {text} » ?",
+    choose_all="Lesquelles de ces affirmations sont vraies d'après le texte ?",
+    is_true="Vrai ou faux : « {text} »",
+    name_it="De quoi s'agit-il dans cette phrase, à la place des points : « {text} » ?",
+    give_number="Quelle valeur manque dans cette phrase : « {text} » ?",
+    the_text_says="Le texte dit : « {quote} »",
+)
+
+ARABIC: Final = Phrases(
+    lead="هذا ما تقوله المقاطع التي عثرنا عليها: {quote} [{number}]{tail}.",
+    lead_closest="لا يوجد مقطع يجيب مباشرة، وأقربها يقول: {quote} [{number}]{tail}.",
+    lead_foreign="المقاطع التي عثرنا عليها مكتوبة ب{language}{terms} وننقلها كما هي: {quote} [{number}]{tail}.",
+    more="وجاء فيها أيضا: {quote} [{number}]{tail}.",
+    missing="، ولا يرد فيها شيء عن: {words}",
+    nothing="لم أعثر على أي مقطع حول هذا السؤال.",
+    language_names=MappingProxyType(
+        {Language.FRENCH: "الفرنسية", Language.ARABIC: "العربية", Language.HASSANIYA: "الحسانية"}
+    ),
+    true="صحيح",
+    false="خطأ",
+    fill_gap="أكمل: « {text} »",
+    choose="ما الكلمة أو القيمة التي تكمل هذه الجملة: « {text} »؟",
+    choose_all="أي هذه العبارات صحيحة حسب النص؟",
+    is_true="صحيح أم خطأ: « {text} »",
+    name_it="عم تتحدث هذه الجملة مكان النقاط: « {text} »؟",
+    give_number="ما القيمة الناقصة في هذه الجملة: « {text} »؟",
+    the_text_says="جاء في النص: « {quote} »",
+)
+
+HASSANIYA: Final = Phrases(
+    lead="هذا الي كالت الدروس الي جبرنا: {quote} [{number}]{tail}.",
+    lead_closest="ما جبرنا مقطع يجاوب طول، واكرب شي هو: {quote} [{number}]{tail}.",
+    lead_foreign="الدروس الي جبرنا مكتوبة ب{language}{terms} وذا نصها: {quote} [{number}]{tail}.",
+    more="وفيهم بعد: {quote} [{number}]{tail}.",
+    missing="، وما فيهم شي عن: {words}",
+    nothing="ما جبرت شي عن ذا السؤال.",
+    language_names=MappingProxyType(
+        {Language.FRENCH: "الفرنسية", Language.ARABIC: "العربية", Language.HASSANIYA: "الحسانية"}
+    ),
+    true="صحيح",
+    false="ماهو صحيح",
+    fill_gap="كمل: « {text} »",
+    choose="شنهي الكلمة ولا القيمة الي تكمل ذي الجملة: « {text} »؟",
+    choose_all="شنهي العبارات الصحيحة من ذو حسب النص؟",
+    is_true="صحيح ولا ماهو صحيح: « {text} »",
+    name_it="عن شنهو تتكلم ذي الجملة ف بلاصة النقاط: « {text} »؟",
+    give_number="شنهي القيمة الناقصة ف ذي الجملة: « {text} »؟",
+    the_text_says="كال النص: « {quote} »",
+)
+
+
+def phrases(language: Language) -> Phrases:
+    """Return the frames of a language; French for any other language, as schools here would."""
+    return {Language.ARABIC: ARABIC, Language.HASSANIYA: HASSANIYA}.get(language, FRENCH)

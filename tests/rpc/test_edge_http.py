@@ -1,0 +1,155 @@
+"""The HTTP port: probes, metrics, uploads by ticket, the web app and its headers, over a real socket."""
+
+import os
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+import pytest_asyncio
+from obstore.store import MemoryStore
+
+from server.blobs.door import Door
+from server.blobs.objects import ObjectBlobs
+from server.blobs.tickets import Tickets
+from server.edge.limits import Rates
+from server.edge.policy import EdgeError
+from server.telemetry import metrics
+
+APP = "https://app.example.org"
+
+
+@pytest_asyncio.fixture
+async def edge(serve):
+    return await serve()
+
+
+@pytest.fixture
+def blobs() -> tuple[ObjectBlobs, Door]:
+    tickets = Tickets(os.urandom(32), "http://test")
+    store = ObjectBlobs(MemoryStore(), tickets)
+    return store, Door(store, tickets)
+
+
+def client(port) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{port.port}")
+
+
+def local(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.path}?{parts.query}"
+
+
+async def test_liveness_is_always_told_and_readiness_follows_the_stores(serve, serve_http):
+    up = [True]
+
+    async def healthy():
+        return up[0]
+
+    edge = await serve(probes={"postgresql": healthy})
+    async with client(await serve_http(edge)) as http:
+        assert (await http.get("/healthz")).status_code == 200
+        ready = await http.get("/readyz")
+        assert (ready.status_code, ready.json()) == (200, {"ready": True, "stores": {"postgresql": True}})
+        up[0] = False
+        await edge.health.look()
+        assert (await http.get("/readyz")).status_code == 503
+        assert (await http.get("/healthz")).status_code == 200
+
+
+async def test_metrics_are_shown_for_prometheus_and_as_json(edge, serve_http):
+    metrics.record_milvus_query("grade-12-math", 0.012)
+    async with client(await serve_http(edge)) as http:
+        text = await http.get("/metrics/prometheus")
+        assert text.headers["content-type"].startswith("text/plain; version=0.0.4")
+        assert 'milvus_query_duration_seconds_count{namespace="grade-12-math"}' in text.text
+        found = (await http.get("/metrics/json")).json()
+    assert found["timestamp"].endswith("+00:00")
+    series = {s["labels"]["namespace"]: s for s in found["metrics"]["milvus_query_duration_seconds"]["series"]}
+    assert {"count", "sum", "min", "max", "mean", "p50", "p95", "p99"} <= set(series["grade-12-math"])
+
+
+async def test_a_ticket_uploads_and_another_downloads(edge, serve_http, blobs):
+    store, door = blobs
+    async with client(await serve_http(edge, blobs=door)) as http:
+        ticket = await store.sign_upload("f/1.pdf", content_type="application/pdf", max_bytes=1000, ttl_seconds=60)
+        stored = await http.put(local(ticket.url), content=b"x" * 900, headers=dict(ticket.headers))
+        assert (stored.status_code, stored.json()) == (200, {"size_bytes": 900})
+        assert stored.headers["x-request-id"]
+        download = await store.sign_download("f/1.pdf", ttl_seconds=60)
+        found = await http.get(local(download.url))
+    assert (found.status_code, found.content) == (200, b"x" * 900)
+    assert found.headers["content-disposition"] == "attachment"
+
+
+@pytest.mark.parametrize(
+    ("change", "body", "kind", "code", "reason"),
+    [
+        (lambda url: url.replace("1.pdf", "2.pdf"), b"x", "application/pdf", 403, "NOT_SIGNED_IN"),
+        (lambda url: url.partition("?")[0], b"x", "application/pdf", 403, "NOT_SIGNED_IN"),
+        (lambda url: url, b"x" * 2000, "application/pdf", 400, "UPLOAD_REFUSED"),
+        (lambda url: url, b"x", "text/html", 400, "UPLOAD_REFUSED"),
+    ],
+    ids=["another key", "no ticket", "too large", "another type"],
+)
+async def test_what_a_ticket_does_not_allow_is_refused(edge, serve_http, blobs, change, body, kind, code, reason):
+    store, door = blobs
+    ticket = await store.sign_upload("f/1.pdf", content_type="application/pdf", max_bytes=1000, ttl_seconds=60)
+    async with client(await serve_http(edge, blobs=door)) as http:
+        answer = await http.put(change(local(ticket.url)), content=body, headers={"content-type": kind})
+    assert (answer.status_code, answer.json()["reason"]) == (code, reason)
+    assert answer.json()["request_id"] == answer.headers["x-request-id"]
+
+
+async def test_a_ticket_for_upload_does_not_download(edge, serve_http, blobs):
+    store, door = blobs
+    await store.put_bytes("f/1.pdf", b"secret")
+    ticket = await store.sign_upload("f/1.pdf", content_type="", max_bytes=10, ttl_seconds=60)
+    async with client(await serve_http(edge, blobs=door)) as http:
+        answer = await http.get(local(ticket.url))
+    assert (answer.status_code, b"secret" in answer.content) == (403, False)
+
+
+async def test_tickets_are_rate_limited_by_address(edge, serve_http, blobs):
+    _, door = blobs
+    async with client(await serve_http(edge, blobs=door, rates=Rates(calls_per_minute=2))) as http:
+        codes = [(await http.get("/blobs/x")).status_code for _ in range(3)]
+        assert codes == [403, 403, 429]
+        assert int((await http.get("/blobs/x")).headers["retry-after"]) > 0
+
+
+async def test_the_web_app_is_served_under_a_strict_policy(edge, serve_http, tmp_path):
+    (tmp_path / "index.html").write_text("<h1>BacMR</h1>")
+    (tmp_path / "app.js").write_text("1")
+    (tmp_path.parent / "outside.txt").write_text("secret")
+    async with client(await serve_http(edge, web_dir=tmp_path)) as http:
+        page = await http.get("/")
+        assert page.text == "<h1>BacMR</h1>"
+        assert "default-src 'self'" in page.headers["content-security-policy"]
+        assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
+        assert page.headers["x-content-type-options"] == "nosniff"
+        assert (await http.get("/app.js")).status_code == 200
+        for path in ("/../outside.txt", "/%2e%2e/outside.txt", "/..%2foutside.txt"):
+            assert (await http.get(path)).status_code == 404
+
+
+async def test_only_allowed_origins_may_read_answers(edge, serve_http, blobs):
+    _, door = blobs
+    async with client(await serve_http(edge, blobs=door, origins=[APP])) as http:
+        allowed = await http.options("/blobs/x", headers={"origin": APP, "access-control-request-method": "PUT"})
+        assert allowed.headers["access-control-allow-origin"] == APP
+        assert "PUT" in allowed.headers["access-control-allow-methods"]
+        other = await http.options(
+            "/blobs/x", headers={"origin": "https://evil.example", "access-control-request-method": "PUT"}
+        )
+        assert "access-control-allow-origin" not in other.headers
+
+
+async def test_a_taken_port_is_an_error_that_names_the_setting(edge, serve_http):
+    first = await serve_http(edge)
+    with pytest.raises(EdgeError, match=rf"BACMR_HTTP_LISTEN: 127\.0\.0\.1:{first.port} is taken"):
+        await serve_http(edge, listen=f"127.0.0.1:{first.port}")
+
+
+async def test_plaintext_for_others_is_refused_unless_allowed(edge, serve_http):
+    with pytest.raises(EdgeError, match="BACMR_HTTP_LISTEN"):
+        await serve_http(edge, listen="0.0.0.0:0")

@@ -1,0 +1,145 @@
+"""Attempts, reviews and mastery."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+import pytest_asyncio
+
+from server.caller import acting_as
+from server.quiz.export import Format
+from server.quiz.grading import Answer
+from server.quiz.reviews import Recall
+from server.refusal import Forbidden, IllegalState, Invalid, NotFound, RequestIdReused
+from tests.service.quiz.conftest import request
+
+
+@pytest_asyncio.fixture
+async def student(make_user):
+    return make_user(tokens=20_000)
+
+
+@pytest_asyncio.fixture
+async def quiz_id(room, student):
+    with acting_as(student):
+        return (await room.generate(request()))[0].quiz_id
+
+
+def right(questions):
+    return [Answer(question.id, chosen=(0,)) for question in questions]
+
+
+async def test_a_submitted_attempt_is_graded_with_its_evidence(room, student, quiz_id):
+    with acting_as(student):
+        attempt, questions = await room.service.start_attempt(quiz_id, uuid4())
+        graded = await room.service.submit_attempt(attempt.id, [Answer(questions[0].id, chosen=(0,))], uuid4())
+    assert (graded.attempt.score, graded.attempt.max_score) == (1.0, 2.0)
+    assert [result.correct for result in graded.results] == [True, False]
+    assert all(result.question.key.evidence.quote for result in graded.results)
+
+
+async def test_the_same_start_request_finds_the_same_attempt(room, student, quiz_id):
+    request_id = uuid4()
+    with acting_as(student):
+        first, again = await asyncio.gather(*(room.service.start_attempt(quiz_id, request_id) for _ in range(2)))
+    assert first[0].id == again[0].id
+
+
+async def test_the_same_submission_twice_counts_once(room, student, quiz_id):
+    request_id = uuid4()
+    with acting_as(student):
+        attempt, questions = await room.service.start_attempt(quiz_id, uuid4())
+        first = await room.service.submit_attempt(attempt.id, right(questions), request_id)
+        again = await room.service.submit_attempt(attempt.id, right(questions), request_id)
+        progress = await room.service.progress("")
+    assert first == again
+    assert sum(topic.answered for topic in progress) == 2
+
+
+async def test_a_submission_with_other_answers_under_the_same_request_is_refused(room, student, quiz_id):
+    request_id = uuid4()
+    with acting_as(student):
+        attempt, questions = await room.service.start_attempt(quiz_id, uuid4())
+        await room.service.submit_attempt(attempt.id, right(questions), request_id)
+        with pytest.raises(RequestIdReused):
+            await room.service.submit_attempt(attempt.id, [], request_id)
+
+
+async def test_an_attempt_is_graded_once(room, student, quiz_id):
+    with acting_as(student):
+        attempt, questions = await room.service.start_attempt(quiz_id, uuid4())
+        await room.service.submit_attempt(attempt.id, [], uuid4())
+        with pytest.raises(IllegalState):
+            await room.service.submit_attempt(attempt.id, right(questions), uuid4())
+
+
+async def test_an_answer_to_a_strange_question_is_refused(room, student, quiz_id):
+    with acting_as(student):
+        attempt, _ = await room.service.start_attempt(quiz_id, uuid4())
+        with pytest.raises(Invalid):
+            await room.service.submit_attempt(attempt.id, [Answer(uuid4())], uuid4())
+
+
+async def test_a_wrong_answer_comes_back_for_review_and_a_good_recall_moves_it_away(room, student, quiz_id):
+    with acting_as(student):
+        attempt, questions = await room.service.start_attempt(quiz_id, uuid4())
+        await room.service.submit_attempt(attempt.id, [], uuid4())
+        reviewed = await room.service.review_question(questions[0].id, Recall.EASY, uuid4())
+        due = await room.service.due_reviews(size=0, page_token="")
+    assert reviewed.memory.due_at > datetime.now(UTC) + timedelta(hours=12)
+    assert questions[0].id not in [item.question.id for item in due.items]
+
+
+async def test_other_people_find_neither_quiz_nor_attempt(room, student, quiz_id, make_user):
+    with acting_as(student):
+        attempt, _ = await room.service.start_attempt(quiz_id, uuid4())
+    with acting_as(make_user()):
+        for call in (
+            room.service.quiz(quiz_id),
+            room.service.start_attempt(quiz_id, uuid4()),
+            room.service.submit_attempt(attempt.id, [], uuid4()),
+            room.service.delete(quiz_id),
+        ):
+            with pytest.raises(NotFound):
+                await call
+
+
+async def test_a_published_quiz_is_open_to_everybody_without_its_keys(room, make_user):
+    teacher, student = make_user(role="teacher", tokens=20_000), make_user()
+    with acting_as(teacher):
+        quiz_id = (await room.generate(request()))[0].quiz_id
+        await room.service.publish(quiz_id, published=True)
+    with acting_as(student):
+        quiz = await room.service.quiz(quiz_id)
+        listed = await room.service.quizzes("", mine=False, size=0, page_token="")
+        with pytest.raises(Forbidden):
+            await room.service.export(quiz_id, Format.JSON)
+        with pytest.raises(NotFound):
+            await room.service.publish(quiz_id, published=False)
+    assert quiz_id in [item.id for item in listed.items]
+    assert all(question.key is None for question in quiz.questions)
+
+
+async def test_pages_of_quizzes_hold_each_once(room, student):
+    with acting_as(student):
+        made = {(await room.generate(request()))[0].quiz_id for _ in range(3)}
+        seen, token = [], ""
+        while True:
+            page = await room.service.quizzes("", mine=True, size=1, page_token=token)
+            seen += [quiz.id for quiz in page.items]
+            token = page.next_page_token
+            if not token:
+                break
+    assert sorted(seen) == sorted(made)
+
+
+async def test_a_deleted_quiz_is_gone_and_its_grades_stay(room, student, quiz_id):
+    with acting_as(student):
+        attempt, questions = await room.service.start_attempt(quiz_id, uuid4())
+        await room.service.submit_attempt(attempt.id, right(questions), uuid4())
+        await room.service.delete(quiz_id)
+        with pytest.raises(NotFound):
+            await room.service.quiz(quiz_id)
+        attempts = await room.service.attempts(None, size=0, page_token="")
+    assert [item.score for item in attempts.items] == [2.0]

@@ -1,0 +1,159 @@
+"""Making a quiz: what is asked, what is shown, and what it costs."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from server.caller import acting_as
+from server.quiz.events import Asked, Completed, Started
+from server.refusal import (
+    InsufficientBalance,
+    ModelUnavailable,
+    NoPassages,
+    QuotaExceeded,
+    RequestIdReused,
+    ShuttingDown,
+)
+from tests.service.quiz.conftest import BOILS, FREEZES, UNBACKED, request
+
+TOKENS = 20_000
+
+
+@pytest.fixture
+def student(make_user):
+    return make_user(tokens=TOKENS)
+
+
+async def test_a_quiz_holds_only_questions_whose_key_is_backed(room, student):
+    with acting_as(student):
+        events = await room.generate(request())
+    asked = [event.question.stem for event in events if isinstance(event, Asked)]
+    assert asked == [BOILS.stem, FREEZES.stem]
+    assert events[-1].dropped_questions == 1
+
+
+async def test_no_key_is_in_what_a_student_receives(room, student):
+    with acting_as(student):
+        events = await room.generate(request())
+        quiz = await room.service.quiz(events[0].quiz_id)
+    assert [event.question.key for event in events if isinstance(event, Asked)] == [None, None]
+    assert [question.key for question in quiz.questions] == [None, None]
+
+
+async def test_a_teacher_sees_the_keys_of_an_own_quiz(room, make_user):
+    teacher = make_user(role="teacher", tokens=TOKENS)
+    with acting_as(teacher):
+        events = await room.generate(request())
+        quiz = await room.service.quiz(events[0].quiz_id)
+    assert [question.key.evidence.quote for question in quiz.questions] == [BOILS.quote, FREEZES.quote]
+
+
+async def test_the_charge_is_what_was_used_and_within_the_quote(room, student):
+    with acting_as(student):
+        events = await room.generate(request())
+    started, completed = events[0], events[-1]
+    assert isinstance(started, Started)
+    assert 0 < completed.receipt.charged_tokens <= started.max_charge_tokens
+    assert await room.balance(student) == TOKENS - completed.receipt.charged_tokens
+
+
+async def test_the_same_request_gives_the_same_quiz_and_one_charge(room, student):
+    asked = request()
+    with acting_as(student):
+        first, again, third = await asyncio.gather(*(room.generate(asked) for _ in range(3)))
+    assert first == again == third
+    assert room.model.asked["quiz"] == 1
+    assert await room.balance(student) == TOKENS - first[-1].receipt.charged_tokens
+
+
+async def test_a_request_id_with_another_payload_is_refused(room, student):
+    asked = request()
+    with acting_as(student):
+        await room.generate(asked)
+        with pytest.raises(RequestIdReused):
+            await room.generate(replace(asked, question_count=1))
+
+
+async def test_an_empty_wallet_is_refused_and_the_request_may_be_tried_again(room, make_user):
+    poor = make_user(tokens=10)
+    asked = request()
+    with acting_as(poor):
+        with pytest.raises(InsufficientBalance):
+            await room.generate(asked)
+        await room.top_up(poor, TOKENS)
+        events = await room.generate(asked)
+    assert isinstance(events[-1], Completed)
+
+
+async def test_a_quiz_without_any_backed_question_costs_nothing(room, student):
+    room.model.drafts = (UNBACKED,)
+    with acting_as(student), pytest.raises(NoPassages):
+        await room.generate(request())
+    assert await room.balance(student) == TOKENS
+
+
+async def test_a_model_that_fails_before_the_first_question_costs_nothing(room, student):
+    room.model.broken = {"quiz"}
+    with acting_as(student), pytest.raises(ModelUnavailable):
+        await room.generate(request())
+    assert await room.balance(student) == TOKENS
+
+
+async def test_a_model_that_fails_midway_is_paid_for_what_was_delivered(room, student):
+    room.model.broken = {"quiz_midway"}
+    with acting_as(student), pytest.raises(ModelUnavailable):
+        await room.generate(request())
+    assert 0 < TOKENS - await room.balance(student) < 2_000
+
+
+async def test_a_reader_who_leaves_neither_stops_nor_repeats_the_quiz(room, student):
+    room.model.gate = asyncio.Event()
+    asked = request()
+    with acting_as(student):
+        stream = room.service.generate(asked)
+        seen = [await anext(stream) for _ in range(4)]
+        await stream.aclose()
+        room.model.gate.set()
+        events = await room.generate(asked)
+    assert [event for _, event in seen] == events[:4]
+    assert room.model.asked["quiz"] == 1
+
+
+async def test_unfinished_quizzes_are_limited(room, student):
+    room.model.gate = asyncio.Event()
+    with acting_as(student):
+        streams = [room.service.generate(request()) for _ in range(3)]
+        await anext(streams[0])
+        await anext(streams[1])
+        with pytest.raises(QuotaExceeded):
+            await anext(streams[2])
+        for stream in streams:
+            await stream.aclose()
+
+
+async def test_an_unknown_chunk_gives_no_quiz(room, student):
+    with acting_as(student), pytest.raises(NoPassages):
+        await room.generate(request(chunk_ids=("f" * 64,)))
+
+
+async def test_a_quiz_whose_process_died_is_closed_for_its_readers(room, student, owner):
+    room.model.gate = asyncio.Event()
+    asked = request()
+    with acting_as(student):
+        stream = room.service.generate(asked)
+        for _ in range(4):
+            await anext(stream)
+        owner.execute(
+            "UPDATE quiz SET heartbeat_at = now() - interval '5 minutes' WHERE owner_id = %s", [student.user_id]
+        )
+        assert await room.maker.recover() == 1
+        with pytest.raises(ModelUnavailable):
+            async for _ in stream:
+                pass
+
+
+async def test_a_draining_server_takes_no_new_quiz(room, student):
+    await room.maker.close()
+    with acting_as(student), pytest.raises(ShuttingDown):
+        await room.generate(request())
