@@ -1,4 +1,4 @@
-"""What a paid call costs the wallet: reserve and finalize through WalletService, and by pgbench with the same functions.
+"""What a paid call costs the wallet: reserve and finalize by WalletService, and by pgbench with the same functions.
 
 Both run on one embedded PostgreSQL, in slices taken in turn, so that a busy machine slows both down alike; the ratio is
 the median of the pairs'. pgbench is written in C and does nothing but send prepared statements, so its figure is what

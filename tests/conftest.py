@@ -99,9 +99,16 @@ def insert_user(owner: psycopg.Connection, user: Caller, tokens: int) -> None:
 
 
 @pytest_asyncio.fixture(scope="session")
-async def milvus_uri() -> AsyncIterator[str]:
-    """The address of a Milvus Lite child of this session (of this worker under xdist)."""
+async def milvus_lite() -> AsyncIterator[MilvusLite]:
+    """A Milvus Lite child of this session (of this worker under xdist)."""
     with tempfile.TemporaryDirectory(prefix="bacmr-test-") as folder:
         lite = MilvusLite(Path(folder) / "milvus")
-        yield await lite.start()
+        await lite.start()
+        yield lite
         await lite.stop()
+
+
+@pytest.fixture(scope="session")
+def milvus_uri(milvus_lite: MilvusLite) -> str:
+    """The address of the session's Milvus Lite."""
+    return milvus_lite.uri

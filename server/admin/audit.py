@@ -5,12 +5,11 @@ from datetime import datetime
 from uuid import UUID
 
 from pydantic_core import to_jsonable_python
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from server.admin.store import AdminStore, AuditEvent
 from server.caller import current
 from server.database.pages import Page, cut, page_size, position
-from server.database.pool import Database
+from server.database.pool import Connection, Database
 
 
 class Audit:
@@ -20,9 +19,7 @@ class Audit:
         self._database = database
         self._store = AdminStore()
 
-    async def record(
-        self, connection: AsyncConnection, action: str, object: str, before: object, after: object
-    ) -> None:
+    async def record(self, connection: Connection, action: str, object: str, before: object, after: object) -> None:
         """Add a change to the open transaction; `before` and `after` are any JSON-able values without secrets."""
         caller = current()
         await self._store.record(

@@ -11,7 +11,6 @@ from datetime import datetime
 from uuid import UUID
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from server import caller
 from server.cache.flight import FlightCache
@@ -29,7 +28,7 @@ from server.corpus.passage import (
 )
 from server.corpus.store import ChunkStore, DocumentStore
 from server.database.pages import Page, cut, page_size, position
-from server.database.pool import Database
+from server.database.pool import Connection, Database
 from server.refusal import NotFound
 from server.text.language import Language
 
@@ -116,11 +115,11 @@ class CorpusService:
             rows = await self._documents.list(connection, where, after, size + 1)
         return cut(rows, size, where, key=lambda document: (document.created_at, document.id))
 
-    async def create_document(self, connection: AsyncConnection, new: NewDocument) -> Document:
+    async def create_document(self, connection: Connection, new: NewDocument) -> Document:
         """Store a document's description; it is searchable once chunks are written."""
         return await self._documents.insert(connection, new)
 
-    async def read_document(self, connection: AsyncConnection, document_id: UUID, *, lock: bool = False) -> Document:
+    async def read_document(self, connection: Connection, document_id: UUID, *, lock: bool = False) -> Document:
         """Return a document within a transaction, or raise NotFound. `lock` keeps it from changing meanwhile."""
         document = await self._documents.get(connection, document_id, lock=lock)
         if document is None:
@@ -128,28 +127,28 @@ class CorpusService:
         return document
 
     async def document_with_file(
-        self, connection: AsyncConnection, sha256: str, owner_id: UUID | None, visibility: Visibility
+        self, connection: Connection, sha256: str, owner_id: UUID | None, visibility: Visibility
     ) -> Document | None:
         """Return an owner's document with exactly these bytes and this visibility, or None."""
         return await self._documents.with_file(connection, sha256, owner_id, visibility)
 
-    async def used_blobs(self, connection: AsyncConnection, keys: Sequence[str]) -> set[str]:
+    async def used_blobs(self, connection: Connection, keys: Sequence[str]) -> set[str]:
         """Return which of these storage keys belong to a document: the others may be swept."""
         return await self._documents.used_blobs(connection, keys)
 
-    async def document_from_source(self, connection: AsyncConnection, url: str) -> Document | None:
+    async def document_from_source(self, connection: Connection, url: str) -> Document | None:
         """Return the document that was fetched from a web address, or None."""
         return await self._documents.from_source(connection, url)
 
     async def file_document(
-        self, connection: AsyncConnection, document_id: UUID, namespace: str, subject: str, grade: str
+        self, connection: Connection, document_id: UUID, namespace: str, subject: str, grade: str
     ) -> None:
         """Set where a document and its chunks are searched."""
         await self._documents.file_under(connection, document_id, namespace, subject, grade)
 
     async def describe_document(
         self,
-        connection: AsyncConnection,
+        connection: Connection,
         document_id: UUID,
         *,
         page_count: int,
@@ -160,12 +159,12 @@ class CorpusService:
         await self._documents.describe(connection, document_id, page_count, flagged_page_count, language)
 
     async def replace_file(
-        self, connection: AsyncConnection, document_id: UUID, *, sha256: str, blob_key: str, size_bytes: int, title: str
+        self, connection: Connection, document_id: UUID, *, sha256: str, blob_key: str, size_bytes: int, title: str
     ) -> None:
         """Point a document at a newer file (a web page that changed); its chunks follow with the next ingestion."""
         await self._documents.replace_file(connection, document_id, sha256, blob_key, size_bytes, title)
 
-    async def delete_document(self, connection: AsyncConnection, document_id: UUID) -> Document:
+    async def delete_document(self, connection: Connection, document_id: UUID) -> Document:
         """Delete a document with its chunks and references; raises NotFound also for one the caller may not delete.
 
         Its vectors and its file are the caller's to delete.
@@ -176,7 +175,7 @@ class CorpusService:
         log.info("document_deleted", document_id=str(document_id))
         return document
 
-    async def begin_generation(self, connection: AsyncConnection, document_id: UUID) -> int:
+    async def begin_generation(self, connection: Connection, document_id: UUID) -> int:
         """Begin writing a document's chunks and return the number of this run; raises NotFound."""
         generation = await self._documents.next_generation(connection, document_id)
         if generation is None:
@@ -184,19 +183,19 @@ class CorpusService:
         return generation
 
     async def write_chunks(
-        self, connection: AsyncConnection, document_id: UUID, generation: int, drafts: Sequence[ChunkDraft]
+        self, connection: Connection, document_id: UUID, generation: int, drafts: Sequence[ChunkDraft]
     ) -> None:
         """Write a batch of a run's chunks. Unchanged ones (same id and content hash) stay as they are."""
         await self._chunks.write(connection, document_id, generation, drafts)
 
-    async def obsolete_chunks(self, connection: AsyncConnection, document_id: UUID, generation: int) -> list[str]:
+    async def obsolete_chunks(self, connection: Connection, document_id: UUID, generation: int) -> list[str]:
         """Return the chunks that the run did not write again.
 
         Delete their vectors first and the chunks (`retire_chunks`) then: a crash in between leaves them listed here.
         """
         return await self._chunks.older_ids(connection, document_id, generation)
 
-    async def retire_chunks(self, connection: AsyncConnection, document_id: UUID, generation: int) -> int:
+    async def retire_chunks(self, connection: Connection, document_id: UUID, generation: int) -> int:
         """Delete the chunks that the run did not write again; returns how many the document has now."""
         await self._chunks.delete_older(connection, document_id, generation)
         return await self._documents.count_chunks(connection, document_id)

@@ -3,12 +3,10 @@
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from server.corpus.passage import Chunk
 from server.corpus.store import VectorRefStore
 from server.corpus.store.vectors import Vector
-from server.database.pool import Database
+from server.database.pool import Connection, Database
 
 KEEP_UNUSED_DAYS = 30
 
@@ -25,12 +23,12 @@ class VectorRefs:
         async with self._database.transaction() as connection:
             return await self._store.kept(connection, model, content_hashes)
 
-    async def keep(self, connection: AsyncConnection, model: str, made: Mapping[str, Vector]) -> None:
+    async def keep(self, connection: Connection, model: str, made: Mapping[str, Vector]) -> None:
         """Keep vectors by content hash, for `kept` and for rebuilding an index."""
         await self._store.keep(connection, model, made)
 
     async def refer(
-        self, connection: AsyncConnection, index: str, model: str, dimensions: int, chunks: Sequence[Chunk]
+        self, connection: Connection, index: str, model: str, dimensions: int, chunks: Sequence[Chunk]
     ) -> None:
         """Note that `index` now holds the vectors of these chunks; chunks deleted meanwhile are left out."""
         hashes = {chunk.id: chunk.content_hash for chunk in chunks}
@@ -58,7 +56,7 @@ class VectorRefs:
         async with self._database.transaction() as connection:
             return await self._store.referred(connection, index, after, limit)
 
-    async def drop(self, connection: AsyncConnection, index: str, document_id: UUID | None = None) -> None:
+    async def drop(self, connection: Connection, index: str, document_id: UUID | None = None) -> None:
         """Forget what `index` holds (it was dropped), or what it holds of one document (to be made again)."""
         await self._store.drop(connection, index, document_id)
 

@@ -17,6 +17,9 @@ from server.caller import Caller
 from server.database.errors import translated, unavailable
 from server.refusal import DeadlineExceeded, StoreUnavailable
 
+Connection = AsyncConnection
+"""An open transaction, as services pass it on to stores."""
+
 PREPARE_THRESHOLD = 2
 """Uses of a statement on a connection before psycopg prepares it on the server."""
 POOL_TIMEOUT_SECONDS = 10.0

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from uuid import UUID
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from server import caller
 from server.blobs.port import BlobStore
 from server.corpus.passage import Document
 from server.corpus.service import CorpusService
-from server.database.pool import Database
+from server.database.pool import Connection, Database
 from server.ingestion.store.remains import Remains, RemainsStore
 from server.refusal import NotFound
 from server.vectors.port import VectorStore
@@ -33,7 +32,7 @@ class Removal:
         self._vectors = vectors
         self._store = RemainsStore()
 
-    async def begin(self, connection: AsyncConnection, document: Document) -> None:
+    async def begin(self, connection: Connection, document: Document) -> None:
         """Delete a document's rows in an open transaction; call `finish` after it."""
         await self._store.add(connection, document.id, document.blob_key)
         await self._corpus.delete_document(connection, document.id)

@@ -7,7 +7,6 @@ from typing import Protocol
 from uuid import UUID
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from server import caller
 from server.caller import Caller, Role
@@ -16,7 +15,7 @@ from server.corpus.service import CorpusService
 from server.database import pages
 from server.database.once import Once
 from server.database.pages import Page
-from server.database.pool import Database
+from server.database.pool import Connection, Database
 from server.ingestion.job import AuditEvent, Job, JobEvent, Placement
 from server.ingestion.jobstate import WORKERS_LOST, JobState, next_try_after, require_move
 from server.ingestion.removal import Removal
@@ -36,9 +35,7 @@ log = structlog.get_logger(__name__)
 class Enqueue(Protocol):
     """Puts a job's run into the queue, in the caller's open transaction."""
 
-    async def __call__(
-        self, connection: AsyncConnection, job_id: UUID, *, scheduled_at: datetime | None = None
-    ) -> object:
+    async def __call__(self, connection: Connection, job_id: UUID, *, scheduled_at: datetime | None = None) -> object:
         """Add a run of this job, due now or at a time."""
 
 
@@ -61,14 +58,14 @@ class IngestionService:
         Raises NotFound, Forbidden for another person's document, and Conflict while a job of the document is open.
         """
 
-        async def effect(connection: AsyncConnection) -> Job:
+        async def effect(connection: Connection) -> Job:
             document = await self._corpus.read_document(connection, document_id)
             _require_owner(document)
             return await self.add_job(connection, document, where)
 
         return await self._once.run("CreateIngestionJob", request_id, (document_id, where), Job, effect)
 
-    async def add_job(self, connection: AsyncConnection, document: Document, where: Placement) -> Job:
+    async def add_job(self, connection: Connection, document: Document, where: Placement) -> Job:
         """Add a job in an open transaction. Raises Conflict while another job of the document is open."""
         unfinished = await self._jobs.lock_unfinished(connection, document.id)
         if unfinished is not None:
@@ -107,7 +104,7 @@ class IngestionService:
     async def cancel(self, job_id: UUID, request_id: UUID) -> Job:
         """Stop a job; what it wrote is removed. Raises NotFound, and IllegalState for a job that has ended."""
 
-        async def effect(connection: AsyncConnection) -> Job:
+        async def effect(connection: Connection) -> Job:
             job = _found(await self._jobs.lock(connection, job_id))
             require_move(job.state, JobState.CANCELLED)
             return await self._jobs.move(connection, job, JobState.CANCELLED, "stopped by a person")
@@ -124,7 +121,7 @@ class IngestionService:
         Raises NotFound, IllegalState, and Conflict while another job of its document is open.
         """
 
-        async def effect(connection: AsyncConnection) -> Job:
+        async def effect(connection: Connection) -> Job:
             job = _found(await self._jobs.lock(connection, job_id))
             require_move(job.state, JobState.PENDING)
             await self._corpus.read_document(connection, job.document_id)
@@ -174,7 +171,7 @@ class IngestionService:
         Raises NotFound, and Forbidden for another person's.
         """
 
-        async def effect(connection: AsyncConnection) -> bool:
+        async def effect(connection: Connection) -> bool:
             document = await self._corpus.read_document(connection, document_id)
             _require_owner(document)
             job = await self._jobs.lock_unfinished(connection, document_id)

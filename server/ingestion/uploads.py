@@ -7,14 +7,13 @@ from datetime import datetime
 from uuid import UUID, uuid4
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from server import caller
 from server.blobs.port import BlobStore
 from server.corpus.passage import Document, NewDocument, Visibility
 from server.corpus.service import CorpusService
 from server.database.once import Once
-from server.database.pool import Database
+from server.database.pool import Connection, Database
 from server.ingestion.extraction.filetype import HEAD_BYTES, FileType, declared, fits
 from server.ingestion.store.uploads import Announced, Upload, UploadStore
 from server.refusal import NotFound, UploadRefused
@@ -76,7 +75,7 @@ class Uploads:
         if announced.size_bytes > self._max_bytes:
             raise UploadRefused("The file is too large.", max_bytes=self._max_bytes)
 
-        async def effect(connection: AsyncConnection) -> UploadTicket:
+        async def effect(connection: Connection) -> UploadTicket:
             upload_id = uuid4()
             upload = await self._store.add(
                 connection, upload_id, caller.current().user_id, announced, f"{FILES}{upload_id}", TICKET_SECONDS
@@ -195,7 +194,7 @@ class Uploads:
             await self._blobs.delete(upload.blob_key)
             raise
 
-    async def _document(self, connection: AsyncConnection, new: NewDocument) -> tuple[Document, bool]:
+    async def _document(self, connection: Connection, new: NewDocument) -> tuple[Document, bool]:
         """Return the document of these bytes and whether it is new: the same file of the same owner is one document."""
         same = await self._corpus.document_with_file(connection, new.sha256, new.owner_id, new.visibility)
         if same is not None:

@@ -4,10 +4,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from server.caller import current
-from server.database.pool import Database
+from server.database.pool import Connection, Database
 from server.jobs.store import JobRun, JobStore, QueueDepth
 
 DEFAULT_QUEUE = "default"
@@ -22,7 +20,7 @@ class JobQueue:
 
     async def enqueue(
         self,
-        connection: AsyncConnection,
+        connection: Connection,
         task: str,
         arguments: Mapping[str, Any],
         *,

@@ -168,7 +168,7 @@ class QuizMaker:
         writer = QuizWriter(self._database, self._store, quiz_id, bell)
         try:
             await self._make_and_settle(writer, owner_id, quiz_id, request)
-        except Exception:  # noqa: BLE001 - whatever goes wrong, readers must see an end
+        except Exception:
             log.exception("quiz_failed", quiz_id=str(quiz_id))
             await writer.finish(Completed(0, None, "", ModelUnavailable.reason))
 

@@ -5,12 +5,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from server.caller import Role, current
 from server.database.once import Once
 from server.database.pages import Page, cut, page_size, position
-from server.database.pool import Database
+from server.database.pool import Connection, Database
 from server.quiz.attempt import Attempt, DueReview, GradedAttempt, TopicProgress, progress
 from server.quiz.events import Event
 from server.quiz.export import Format, QuizFile, export
@@ -99,7 +97,7 @@ class QuizService:
         """Grade an attempt, once, and plan the reviews of its questions."""
         user_id, given = _user_id(), tuple(answers)
 
-        async def submit(connection: AsyncConnection) -> None:
+        async def submit(connection: Connection) -> None:
             await self._submit(connection, user_id, attempt_id, given)
 
         await self._once.run(
@@ -135,7 +133,7 @@ class QuizService:
         """Record how well a question was remembered and plan the next review."""
         user_id = _user_id()
 
-        async def reviewed(connection: AsyncConnection) -> DueReview:
+        async def reviewed(connection: Connection) -> DueReview:
             due = await self._store.review(connection, user_id, question_id)
             if due is None:
                 raise NotFound
@@ -147,7 +145,7 @@ class QuizService:
         payload = {"question_id": question_id, "recall": recall}
         return await self._once.run("ReviewQuestion", request_id, payload, DueReview, reviewed)
 
-    async def erase(self, connection: AsyncConnection, user_id: UUID) -> None:
+    async def erase(self, connection: Connection, user_id: UUID) -> None:
         """Delete what a person did and remembers, and the quizzes nobody else sees; inside the account's erasure."""
         await self._store.erase(connection, user_id)
 
@@ -159,9 +157,7 @@ class QuizService:
             raise NotFound
         return quiz
 
-    async def _submit(
-        self, connection: AsyncConnection, user_id: UUID, attempt_id: UUID, given: tuple[Answer, ...]
-    ) -> None:
+    async def _submit(self, connection: Connection, user_id: UUID, attempt_id: UUID, given: tuple[Answer, ...]) -> None:
         attempt = await self._store.attempt(connection, user_id, attempt_id, lock=True)
         quiz = await self._store.quiz(connection, attempt.quiz_id) if attempt else None
         if attempt is None or quiz is None:

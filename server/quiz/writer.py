@@ -6,16 +6,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
-from server.database.pool import Database
+from server.database.pool import Connection, Database
 from server.quiz.events import Asked, Completed, Event, Heartbeat, Started
 from server.quiz.question import Question
 from server.quiz.store import QuizStore
 from server.refusal import Refusal
 from server.text.language import Language
 
-Delivered = Callable[[AsyncConnection], Awaitable[None]]
+Delivered = Callable[[Connection], Awaitable[None]]
 """Records in the same transaction what the student has received, for the wallet."""
 
 

@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from server import caller
 from server.caller import Caller
 from server.database.once import Once, fingerprint
+from server.database.pool import Connection
 from server.models.port import AnswerTask, ProviderFailure, Turn
 from server.refusal import (
     Conflict,
@@ -277,7 +277,7 @@ class AnswerService:
         )
         opened = _opened(opening)
 
-        async def store(connection: AsyncConnection) -> Opened:
+        async def store(connection: Connection) -> Opened:
             if not await self._means.store.open(
                 connection,
                 opening,

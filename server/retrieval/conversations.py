@@ -5,12 +5,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from server import caller
 from server.database import pages
 from server.database.pages import Page
-from server.database.pool import Database
+from server.database.pool import Connection, Database
 from server.refusal import NotFound, NotSignedIn
 from server.retrieval.answer import Answer, Conversation, Rating
 from server.retrieval.store import ConversationStore
@@ -69,7 +67,7 @@ class ConversationService:
             raise NotFound
         return answer
 
-    async def erase(self, connection: AsyncConnection, user_id: UUID) -> None:
+    async def erase(self, connection: Connection, user_id: UUID) -> None:
         """Delete all that a person asked and was answered, in the transaction that erases the account."""
         await self._store.erase(connection, user_id)
 

@@ -12,9 +12,8 @@ from typing import TypeVar
 from uuid import UUID
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from server.database.pool import Database
+from server.database.pool import Connection, Database
 from server.models.port import (
     AnswerTask,
     Finished,
@@ -281,7 +280,7 @@ class Generation:
         if cancel:
             self.stop(Ending.CANCELLED)
 
-    async def _record(self, connection: AsyncConnection, delivered_tokens: int) -> None:
+    async def _record(self, connection: Connection, delivered_tokens: int) -> None:
         """Tell the wallet what this batch delivers; a hold that has ended pays for nothing more."""
         try:
             await self._means.wallet.delivered(connection, self._commission.opening.reservation_id, delivered_tokens)

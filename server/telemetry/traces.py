@@ -60,6 +60,12 @@ def configure(endpoint: str, service: str = "bacmr", exporter: "SpanExporter | N
     _State.tracer = _State.provider.get_tracer(service)
 
 
+def flush() -> None:
+    """Send what is waiting."""
+    if _State.provider is not None:
+        _State.provider.force_flush()
+
+
 def shutdown() -> None:
     """Send what is left and stop."""
     provider, _State.provider, _State.tracer = _State.provider, None, None

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -66,6 +67,20 @@ def checked(rows: Sequence[VectorRow], dimensions: int) -> list[VectorRow]:
         if problem:
             raise refusal.Invalid(violations=[refusal.Violation(f"rows[{number}]", problem)])
     return list({row.chunk_id: row for row in rows}.values())
+
+
+def stored(row: VectorRow) -> dict[str, Any]:
+    """Return a row as Milvus stores it."""
+    return {
+        "id": row.chunk_id,
+        "vector": row.vector,
+        "document_id": str(row.document_id),
+        "owner_id": str(row.owner_id or ""),
+        "namespace": row.namespace,
+        "subject": row.subject,
+        "grade": row.grade,
+        "language": row.language,
+    }
 
 
 def check_query(vector: np.ndarray[tuple[int, ...], np.dtype[np.float32]], dimensions: int) -> None:

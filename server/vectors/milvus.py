@@ -9,22 +9,20 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 import grpc
-import structlog
 from pymilvus import AsyncMilvusClient, DataType, MilvusClient
 from pymilvus.exceptions import MilvusException
 
 from server import caller, refusal
 from server.vectors import filters
+from server.vectors.milvus_failures import refusing
 from server.vectors.port import Hit, Vector, VectorFilter, VectorRow
 
 T = TypeVar("T")
-_log = structlog.get_logger(__name__)
 
 LIVE_ALIAS = "chunks_live"
 _PAGE_ROWS = 16_384
@@ -40,7 +38,6 @@ _HEALTH_SECONDS = 3.0
 _LOAD_TRIES = 4
 _LOAD_PAUSE_SECONDS = 0.2
 _LITE_VERSION = "milvus_lite"
-_NOT_FOUND = 100
 _NOT_LOADED = 101
 _HNSW_BUILD = {"M": 16, "efConstruction": 200}
 _HNSW_MIN_EF = 96
@@ -61,6 +58,10 @@ class _Layout:
     partitions: set[str] = field(default_factory=set)
 
 
+def unobserved(operation: str, namespace: str, seconds: float, rows: int) -> None:
+    """Measure nothing."""
+
+
 class MilvusStore:
     """Implements `server.vectors.port.VectorStore`. Belongs to the event loop it is first used on.
 
@@ -74,7 +75,7 @@ class MilvusStore:
         *,
         index_type: str = "",
         timeout_seconds: float = _DATA_SECONDS,
-        observe: Observe = lambda operation, namespace, seconds, rows: None,
+        observe: Observe = unobserved,
     ) -> None:
         # The client logs a traceback for every error that is mapped to a refusal here.
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
@@ -88,6 +89,8 @@ class MilvusStore:
         self._writing = asyncio.Lock()
         self._layouts: dict[str, _Layout] = {}
         self._lite: bool | None = None
+        self.writes = 0
+        """Writes of rows that the store acknowledged to us."""
 
     async def open(self) -> dict[str, int]:
         """Load all indexes and return their row counts, for comparing with PostgreSQL."""
@@ -97,11 +100,17 @@ class MilvusStore:
         """Make the index if it is missing; refuse (Conflict) when it exists with other dimensions."""
         filters.check_index_name(index)
         async with self._writing:
-            if not await self._in_thread(lambda client, **kw: client.has_collection(index, **kw)):
-                await self._create(index, dimensions)
+            await self._ensured(
+                lambda: self._in_thread(lambda client, **kw: client.has_collection(index, **kw)),
+                lambda: self._create(index, dimensions),
+            )
             layout = await self._layout(index)
         if layout.dimensions != dimensions:
             raise refusal.Conflict(f"The index has {layout.dimensions} dimensions.", index=index)
+
+    async def dimensions(self, index: str) -> int:
+        """Return the length of an index's vectors. Raises NotFound."""
+        return (await self._layout(index)).dimensions
 
     async def upsert(self, index: str, rows: Sequence[VectorRow]) -> int:
         """Write rows by chunk_id, last one wins; acknowledged rows are found by the next search. Returns rows written.
@@ -201,8 +210,8 @@ class MilvusStore:
 
     async def indexes(self) -> list[str]:
         """List the indexes."""
-        with _refusing():
-            names = await self._client.list_collections(timeout=self._remaining_seconds())
+        with refusing():
+            names = await self._client.list_collections(timeout=self.remaining_seconds())
         return sorted(name for name in names if name.startswith(filters.INDEX_PREFIX))
 
     async def drop_index(self, index: str) -> None:
@@ -248,8 +257,8 @@ class MilvusStore:
         """Return what is known of an index, loading it on first use. Raises NotFound."""
         layout = self._layouts.get(index)
         if layout is None:
-            with _refusing():
-                description = await self._client.describe_collection(index, timeout=self._remaining_seconds())
+            with refusing():
+                description = await self._client.describe_collection(index, timeout=self.remaining_seconds())
             vector = next(item for item in description["fields"] if item["name"] == "vector")
             await self._load(index)
             layout = self._layouts[index] = _Layout(int(vector["params"]["dim"]))
@@ -273,17 +282,29 @@ class MilvusStore:
             return None
         partition = filters.partition_of(namespace)
         if partition not in layout.partitions:
-            with _refusing():
-                names = await self._client.list_partitions(index, timeout=self._remaining_seconds())
+            with refusing():
+                names = await self._client.list_partitions(index, timeout=self.remaining_seconds())
             layout.partitions.update(names)
         return [partition] if partition in layout.partitions else []
 
     async def _need_partition(self, index: str, layout: _Layout, partition: str) -> None:
         if partition in layout.partitions:
             return
-        if not await self._in_thread(lambda client, **kw: client.has_partition(index, partition, **kw)):
-            await self._in_thread(lambda client, **kw: client.create_partition(index, partition, **kw))
+        await self._ensured(
+            lambda: self._in_thread(lambda client, **kw: client.has_partition(index, partition, **kw)),
+            lambda: self._in_thread(lambda client, **kw: client.create_partition(index, partition, **kw)),
+        )
         layout.partitions.add(partition)
+
+    async def _ensured(self, exists: Callable[[], Awaitable[bool]], make: Callable[[], Awaitable[None]]) -> None:
+        """Make what does not exist; that another process made it meanwhile is no error."""
+        if await exists():
+            return
+        try:
+            await make()
+        except refusal.StoreUnavailable:
+            if not await exists():
+                raise
 
     async def _delete_moved(self, index: str, partition: str, batch: list[VectorRow]) -> None:
         """Delete rows that are about to be written into another partition: servers would keep both."""
@@ -305,30 +326,32 @@ class MilvusStore:
         # By the synchronous client: the other one takes a refused deletion for a done one.
         for batch in _batches(chunk_ids, _DELETE_IDS):
             await self._in_thread(lambda client, batch=batch, **kw: client.delete(index, ids=batch, **kw))
+            self.writes += 1
 
     async def _upsert_batch(self, index: str, partition: str, batch: list[VectorRow]) -> None:
         started_at = time.perf_counter()
-        data = [_stored(row) for row in batch]
+        data = [filters.stored(row) for row in batch]
         await self._data(index, lambda **kw: self._client.upsert(index, data, partition_name=partition, **kw))
+        self.writes += 1
         self._observe("upsert", batch[0].namespace, time.perf_counter() - started_at, len(batch))
 
     async def _is_lite(self) -> bool:
         if self._lite is None:
-            with _refusing():
-                version = await self._client.get_server_version(timeout=self._remaining_seconds())
+            with refusing():
+                version = await self._client.get_server_version(timeout=self.remaining_seconds())
             self._lite = version.startswith(_LITE_VERSION)
         return self._lite
 
     async def _data(self, index: str, call: Callable[..., Awaitable[T]]) -> T:
         """Run a call on rows; a store that restarted meanwhile gets the collection loaded again, once."""
-        with _refusing():
+        with refusing():
             try:
-                return await call(timeout=self._remaining_seconds())
+                return await call(timeout=self.remaining_seconds())
             except MilvusException as error:
                 if error.code != _NOT_LOADED:
                     raise
             await self._load(index)
-            return await call(timeout=self._remaining_seconds())
+            return await call(timeout=self.remaining_seconds())
 
     async def _in_thread(self, call: Callable[..., T]) -> T:
         """Run a call of the synchronous client in a thread: definitions, and what the other client lacks."""
@@ -338,11 +361,14 @@ class MilvusStore:
                 self._definitions = MilvusClient(self._uri, token=self._token, timeout=self._timeout_seconds)
             return call(self._definitions, timeout=_DEFINITION_SECONDS)
 
-        with _refusing():
+        with refusing():
             return await asyncio.to_thread(run)
 
-    def _remaining_seconds(self) -> float:
-        """Return how long a call may take; without a timeout the client would retry for minutes."""
+    def remaining_seconds(self) -> float:
+        """Return how long a call may take: without a timeout the client would retry for minutes.
+
+        Raises DeadlineExceeded when the running call's time is over.
+        """
         deadline_at = caller.current().deadline_at
         if deadline_at is None:
             return self._timeout_seconds
@@ -350,34 +376,6 @@ class MilvusStore:
         if remaining <= 0:
             raise refusal.DeadlineExceeded
         return min(self._timeout_seconds, remaining)
-
-
-@contextmanager
-def _refusing() -> Iterator[None]:
-    """Turn what the client raises into refusals; the reason goes to the log only."""
-    try:
-        yield
-    except MilvusException as error:
-        if error.code == _NOT_FOUND:
-            raise refusal.NotFound("There is no such vector index.") from error
-        _log.warning("milvus_failed", code=error.code, problem=error.message)
-        raise refusal.StoreUnavailable(store="milvus") from error
-    except grpc.RpcError as error:  # calls that a server does not know pass through the client unwrapped
-        _log.warning("milvus_failed", problem=str(error))
-        raise refusal.StoreUnavailable(store="milvus") from error
-
-
-def _stored(row: VectorRow) -> dict[str, Any]:
-    return {
-        "id": row.chunk_id,
-        "vector": row.vector,
-        "document_id": str(row.document_id),
-        "owner_id": str(row.owner_id or ""),
-        "namespace": row.namespace,
-        "subject": row.subject,
-        "grade": row.grade,
-        "language": row.language,
-    }
 
 
 def _all_ids(client: MilvusClient, index: str, timeout: float) -> set[str]:

@@ -14,6 +14,9 @@ import pytest_asyncio
 
 from server import caller, refusal
 from server.vectors.filters import index_name
+from server.vectors.hot import HotVectors
+from server.vectors.lite import MilvusLite
+from server.vectors.lite_rows import LiteRows
 from server.vectors.milvus import MilvusStore
 from server.vectors.port import Vector, VectorFilter, VectorRow, VectorStore
 
@@ -25,14 +28,17 @@ _indexes = count(1)
 _random = np.random.default_rng(7)
 
 
-@pytest.fixture(scope="module", params=["lite", *([_SERVER] if SERVER_URI else [])])
-def address(request: pytest.FixtureRequest) -> str:
-    return SERVER_URI if request.param == "server" else str(request.getfixturevalue("milvus_uri"))
+@pytest.fixture(scope="module", params=["lite", "hot", *([_SERVER] if SERVER_URI else [])])
+def opened(request: pytest.FixtureRequest) -> MilvusStore | HotVectors:
+    if request.param == "server":
+        return MilvusStore(SERVER_URI, timeout_seconds=60)
+    lite: MilvusLite = request.getfixturevalue("milvus_lite")
+    store = MilvusStore(lite.uri)
+    return store if request.param == "lite" else HotVectors(store, LiteRows(lite.uri, lite.counter_file))
 
 
 @pytest_asyncio.fixture(scope="module")
-async def store(address: str) -> AsyncIterator[VectorStore]:
-    opened = MilvusStore(address, timeout_seconds=60)
+async def store(opened: MilvusStore | HotVectors) -> AsyncIterator[VectorStore]:
     yield opened
     for index in await opened.indexes():
         if index != await opened.live():
@@ -44,6 +50,9 @@ async def store(address: str) -> AsyncIterator[VectorStore]:
 async def index(store: VectorStore) -> str:
     name = index_name(f"contract-{next(_indexes)}", DIMENSIONS)
     await store.create_index(name, DIMENSIONS)
+    if isinstance(store, HotVectors):
+        await store.search(name, unit(1), 1, EVERYTHING)
+        await store.settled()
     return name
 
 

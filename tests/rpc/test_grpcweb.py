@@ -119,11 +119,13 @@ async def test_a_deadline_of_the_browser_is_kept(web, people):
 
 async def test_a_browser_that_leaves_ends_the_handler(web, people):
     headers = {**BINARY, **dict(people.add().metadata)}
-    async with httpx.AsyncClient(base_url=web.base) as client:
-        async with client.stream("POST", ASK, content=framed(question()), headers=headers) as response:
-            web.retrieval.permits.release()
-            await anext(response.aiter_raw())
-            assert not web.retrieval.ended.is_set()
+    async with (
+        httpx.AsyncClient(base_url=web.base) as client,
+        client.stream("POST", ASK, content=framed(question()), headers=headers) as response,
+    ):
+        web.retrieval.permits.release()
+        await anext(response.aiter_raw())
+        assert not web.retrieval.ended.is_set()
     await asyncio.wait_for(web.retrieval.ended.wait(), 5)
 
 

@@ -70,8 +70,8 @@ class Room:
 @pytest_asyncio.fixture
 async def room(serve, database, owner, make_user):
     wallet = WalletService(database)
-    credits = CreditService(database, Once(database), audit=unaudited, voucher_key=b"k" * 32)
-    edge = await serve(WalletService=WalletServicer(wallet, credits))
+    desk = CreditService(database, Once(database), audit=unaudited, voucher_key=b"k" * 32)
+    edge = await serve(WalletService=WalletServicer(wallet, desk))
 
     def client(role: str, tokens: int = 0) -> Client:
         user = make_user(role=role, tokens=tokens)
@@ -85,7 +85,7 @@ async def room(serve, database, owner, make_user):
         client("admin"),
         client("service"),
         Client(edge, None),
-        credits,
+        desk,
         owner,
     )
     await wallet.close()

@@ -1,20 +1,14 @@
-"""Which reader opens which type of file."""
+"""Which reader opens which type of file. Each is imported only when it is needed: a reader process lives for one file."""
 
 from collections.abc import Iterator
+from importlib import import_module
 from itertools import dropwhile
 from pathlib import Path
 
-from server.ingestion.extraction import docx, html, plain
 from server.ingestion.extraction.filetype import HEAD_BYTES, FileType, fits
 from server.ingestion.extraction.page import ExtractionFailed, Failure, Limits, Page
-from server.ingestion.extraction.pdf import PdfFile
 
-_READERS = {
-    FileType.DOCX: docx.read,
-    FileType.HTML: html.read,
-    FileType.MARKDOWN: plain.read,
-    FileType.TEXT: plain.read,
-}
+_READERS = {FileType.DOCX: "docx", FileType.HTML: "html", FileType.MARKDOWN: "plain", FileType.TEXT: "plain"}
 
 
 def open_file(path: Path, file_type: str, first_page: int, language: str, limits: Limits) -> tuple[int, Iterator[Page]]:
@@ -27,7 +21,10 @@ def open_file(path: Path, file_type: str, first_page: int, language: str, limits
     if not fits(head, promised):
         raise ExtractionFailed(Failure.UNSUPPORTED_TYPE, f"the bytes are not {promised}")
     if promised is FileType.PDF:
+        from server.ingestion.extraction.pdf import PdfFile
+
         file_pages = PdfFile(path, limits, language)
         return file_pages.page_count, file_pages.pages(first_page)
-    pages = list(_READERS[promised](path, limits))
+    reader = import_module(f"server.ingestion.extraction.{_READERS[promised]}")
+    pages: list[Page] = list(reader.read(path, limits))
     return len(pages), dropwhile(lambda page: page.number < first_page, pages)

@@ -14,14 +14,13 @@ from pathlib import Path
 from uuid import UUID
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from server import caller
 from server.blobs.port import BlobStore
 from server.corpus.passage import Chunk, Document
 from server.corpus.service import CorpusService
 from server.corpus.vectors import VectorRefs
-from server.database.pool import Database
+from server.database.pool import Connection, Database
 from server.ingestion.chunking import ChunkSize, PageText, TextChunk, chunk_pages
 from server.ingestion.extraction.page import ExtractionFailed, Failure, Page
 from server.ingestion.extraction.worker import Extraction, Opened
@@ -204,7 +203,7 @@ class Pipeline:
                 await corpus.write_chunks(connection, document.id, generation, chunks[start : start + WRITE_BATCH])
         return generation
 
-    async def _forget_vectors(self, connection: AsyncConnection, document_id: UUID) -> None:
+    async def _forget_vectors(self, connection: Connection, document_id: UUID) -> None:
         """Have all vectors of a document written again: what they are filed under has changed."""
         for index in await self._stores.vectors.indexes():
             await self._stores.refs.drop(connection, index, document_id)

@@ -8,9 +8,8 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from server.database.pool import Database
+from server.database.pool import Connection, Database
 from server.ingestion.job import Job, Progress
 from server.ingestion.jobstate import WORKERS_LOST, JobState, next_try_after, require_move
 from server.ingestion.service import STALLED_AFTER_SECONDS, Enqueue
@@ -91,7 +90,7 @@ class Run:
             with contextlib.suppress(asyncio.CancelledError):
                 await beating
 
-    async def advance(self, state: JobState, connection: AsyncConnection | None = None) -> None:
+    async def advance(self, state: JobState, connection: Connection | None = None) -> None:
         """Move to the next state, in the caller's transaction or in one of its own."""
         if connection is None:
             async with self._database.transaction() as own:
@@ -101,13 +100,13 @@ class Run:
         require_move(job.state, state)
         self.job = await self._jobs.move(connection, job, state, run_id=None if state.final else self._run_id)
 
-    async def report(self, connection: AsyncConnection, **done: int) -> None:
+    async def report(self, connection: Connection, **done: int) -> None:
         """Write progress in the transaction that makes it."""
         self.progress = replace(self.progress, **done)
         if not await self._jobs.progress(connection, self.job.id, self._run_id, self.progress):
             raise Superseded
 
-    async def set_language(self, connection: AsyncConnection, language: Language) -> None:
+    async def set_language(self, connection: Connection, language: Language) -> None:
         """Keep the language that was detected."""
         await self._jobs.set_language(connection, self.job.id, language)
 
@@ -138,7 +137,7 @@ class Run:
             job = await self._jobs.get(connection, self.job.id)
         return job is None or job.state is JobState.CANCELLED
 
-    async def _mine(self, connection: AsyncConnection) -> Job:
+    async def _mine(self, connection: Connection) -> Job:
         job = await self._jobs.lock(connection, self.job.id)
         if job is None or job.run_id != self._run_id:
             raise Superseded

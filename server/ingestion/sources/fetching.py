@@ -79,7 +79,7 @@ class Fetcher:
                 return await self._answer(address, response)
         except SSRFGuardError as error:
             raise SourceRefused("This address is not public.") from error
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             raise FetchFailed(f"the site did not answer ({type(error).__name__})") from error
 
     async def _answer(self, address: str, response: httpx.Response) -> Fetched:

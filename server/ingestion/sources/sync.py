@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from server import caller
 from server.blobs.port import BlobStore
 from server.corpus.passage import Document, NewDocument
 from server.corpus.service import CorpusService
-from server.database.pool import Database
+from server.database.pool import Connection, Database
 from server.ingestion.extraction import html
 from server.ingestion.extraction.filetype import FileType
 from server.ingestion.extraction.page import ExtractionFailed, Page
@@ -252,7 +251,7 @@ class SourceSync:
             await self._blobs.delete(old_key)
         return document
 
-    async def _document(self, connection: AsyncConnection, new: NewDocument) -> tuple[Document, str]:
+    async def _document(self, connection: Connection, new: NewDocument) -> tuple[Document, str]:
         """Return the page's document, pointed at the new file, and the key of the file it had before."""
         before = await self._corpus.document_from_source(connection, new.source_url)
         if before is None:

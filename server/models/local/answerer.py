@@ -6,12 +6,12 @@ the answer says so.
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
-from server.models.local.evidence import FEATURES, Question, evidence, question, sentence
+from server.models.local.evidence import FEATURES, Question, evidence, passage, question, sentence
 from server.models.local.phrases import Phrases, phrases
 from server.models.local.reranker import WEIGHTS
 from server.models.port import AnswerTask, Source
@@ -21,7 +21,7 @@ from server.text.fold import canonical
 from server.text.glossary import Rendering, render
 from server.text.language import Language
 from server.text.nearduplicate import jaccard, shingles
-from server.text.sentences import spans
+from server.text.sentences import sentences
 from server.text.stopwords import STOP_WORDS
 from server.text.tokens import count
 
@@ -36,7 +36,9 @@ DIRECT_COVERAGE: Final = 0.3
 """Below this share of the question's weight a sentence is only the nearest one, not an answer."""
 
 SAME_STATEMENT_JACCARD: Final = 0.6
-ORDER_BONUS: Final = 0.15
+SOURCE_BONUS: Final = 1.0
+"""How much more a sentence of the best source counts than one of a source that says nothing of the question."""
+
 DEFINITION_BONUS: Final = 0.2
 MISSING_WEIGHT: Final = 0.6
 MOST_MISSING_WORDS: Final = 3
@@ -46,20 +48,21 @@ _SENTENCE_WEIGHTS: Final = np.array(
     [0.0 if name in ("length", "begins_late", "cosine") else WEIGHTS[name] for name in FEATURES]
 )
 _SCALE: Final = float(_SENTENCE_WEIGHTS.sum())
+_COVERAGE: Final = FEATURES.index("coverage")
+_FINAL_STOP: Final = re.compile(r"""(?:\s*[.!?؟۔…]+["'»”’)\]]*)+\Z""")
 _ASKS_DEFINITION: Final = re.compile(r"qu'est|\bdefini|c'est quoi|que signifie|\bما (?:هو|هي|معني)|\bعرف|شنه[وي]|chn|chen")
 _DEFINES: Final = re.compile(r"\b(?:est|sont|designe|consiste|s'appelle|on appelle|هو|هي|يسمي|تسمي|تعرف|يعرف|عباره)\b")
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A sentence of a source that may be quoted, with its worth and the question stems it holds."""
+    """A sentence of a source that may be quoted, its worth, and the share of the question it covers."""
 
     text: str
     numbers: tuple[int, ...]
     language: Language
     score: float
     coverage: float
-    stems: frozenset[str]
 
 
 def answer(task: AnswerTask) -> Iterator[str]:
@@ -110,8 +113,8 @@ def _choose(task: AnswerTask) -> list[Statement]:
             break
         twin = _twin(statement, chosen)
         if twin is not None:
-            merged = tuple(sorted({*chosen[twin].numbers, *statement.numbers}))
-            chosen[twin] = _with_numbers(chosen[twin], merged)
+            numbers = tuple(dict.fromkeys((*chosen[twin].numbers, *statement.numbers)))
+            chosen[twin] = replace(chosen[twin], numbers=numbers)
         elif len(chosen) < limit:
             chosen.append(statement)
     return chosen
@@ -125,45 +128,43 @@ def _twin(statement: Statement, chosen: Sequence[Statement]) -> int | None:
     return None
 
 
-def _with_numbers(statement: Statement, numbers: tuple[int, ...]) -> Statement:
-    return Statement(
-        statement.text, numbers, statement.language, statement.score, statement.coverage, statement.stems
-    )
-
-
 def _bridge(asked: str, language: Language) -> Rendering | None:
     return render(asked, detect(asked).language, language)
 
 
 def _statements(task: AnswerTask) -> Iterator[Statement]:
-    by_language: dict[Language, list[tuple[float, int, str]]] = {}
-    for place, source in enumerate(task.sources):
+    """Yield every usable sentence; sources of one language are compared with the question carried into it."""
+    by_language: dict[Language, list[Source]] = {}
+    for source in task.sources:
         language = detect(source.text[:LANGUAGE_SAMPLE_CHARACTERS]).language
-        bonus = ORDER_BONUS * (1 - place / len(task.sources))
-        for start, end in spans(source.text):
-            by_language.setdefault(language, []).append((bonus, source.number, source.text[start:end]))
-    for language, candidates in by_language.items():
+        by_language.setdefault(language, []).append(source)
+    for language, sources in by_language.items():
         bridge = _bridge(task.question, language)
         asked = question(f"{task.question} {bridge.search}" if bridge else task.question)
-        yield from _scored(asked, task.question, language, candidates)
+        asks_definition = bool(_ASKS_DEFINITION.search(canonical(task.question)))
+        yield from _scored(asked, language, sources, asks_definition=asks_definition)
 
 
 def _scored(
-    asked: Question, written: str, language: Language, candidates: Sequence[tuple[float, int, str]]
+    asked: Question, language: Language, sources: Sequence[Source], *, asks_definition: bool
 ) -> Iterator[Statement]:
-    usable = [(bonus, number, text) for bonus, number, text in candidates if not text.rstrip().endswith(("?", "؟"))]
-    analysed = [sentence(text) for _, _, text in usable]
-    rows = evidence(asked, analysed)
-    asks_definition = bool(_ASKS_DEFINITION.search(canonical(written)))
-    coverage_at = FEATURES.index("coverage")
-    for (bonus, number, text), found, row in zip(usable, analysed, rows, strict=True):
+    standing = evidence(asked, [passage(source.text) for source in sources]) @ _SENTENCE_WEIGHTS
+    standing /= max(float(standing.max()), 1e-9)
+    pieces = [
+        (place, source.number, piece)
+        for place, source in enumerate(sources)
+        for piece in sentences(source.text)
+        if not piece.endswith(("?", "؟"))
+    ]
+    analysed = [sentence(piece) for _, _, piece in pieces]
+    for (place, number, piece), found, row in zip(pieces, analysed, evidence(asked, analysed), strict=True):
         if found.length < SHORTEST_SENTENCE_TERMS:
             continue
         score = float(row @ _SENTENCE_WEIGHTS) / _SCALE
-        if asks_definition and _begins_definition(text, asked):
+        if asks_definition and _begins_definition(piece, asked):
             score += DEFINITION_BONUS
-        stems = frozenset(asked.weights) & frozenset(found.positions)
-        yield Statement(_quotable(text), (number,), language, score * (1 + bonus), float(row[coverage_at]), stems)
+        score *= 1 + SOURCE_BONUS * float(standing[place])
+        yield Statement(_quotable(piece), (number,), language, score, float(row[_COVERAGE]))
 
 
 def _begins_definition(text: str, asked: Question) -> bool:
@@ -173,10 +174,10 @@ def _begins_definition(text: str, asked: Question) -> bool:
 
 def _quotable(text: str) -> str:
     """Return a sentence as it is quoted: on one line, without its final full stop, cut at a word when very long."""
-    line = " ".join(text.split()).rstrip(" .۔")
+    line = _FINAL_STOP.sub("", " ".join(text.split()))
     if len(line) <= LONGEST_QUOTE_CHARACTERS:
         return line
-    return line[:LONGEST_QUOTE_CHARACTERS].rsplit(" ", 1)[0].rstrip(" ,;،؛:")
+    return line[:LONGEST_QUOTE_CHARACTERS].rsplit(" ", 1)[0].rstrip(" ,;،؛:.…!?؟")
 
 
 def _missing(asked: str, sources: Sequence[Source]) -> str:

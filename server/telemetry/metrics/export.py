@@ -50,6 +50,8 @@ def quantile(bounds: Sequence[float], cumulative: Sequence[float], share: float)
     `bounds` ends with infinity; `cumulative` counts observations up to each bound. As Prometheus'
     `histogram_quantile`, but an answer in the last bucket is its lower bound. 0 without observations.
     """
+    if not cumulative[-1]:
+        return 0.0
     rank, below, lower = share * cumulative[-1], 0.0, 0.0
     for bound, count in zip(bounds, cumulative, strict=True):
         if count >= rank and count > below:

@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from sqlalchemy import text
 
 from server import caller
 from server.caller import Caller
@@ -68,8 +69,6 @@ async def test_the_audit_cannot_be_changed(house: House, teacher: Caller) -> Non
     await waiting(house)
     with pytest.raises(Exception, match="permission denied"):
         async with house.database.transaction() as connection:
-            from sqlalchemy import text
-
             await connection.execute(text("UPDATE ingestion_audit SET reason = 'x'"))
 
 

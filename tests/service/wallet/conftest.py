@@ -101,8 +101,8 @@ async def wallet(database: Database, seen: Seen) -> AsyncIterator[WalletService]
     await service.close()
 
 
-@pytest.fixture
-def credits(database: Database, seen: Seen) -> CreditService:
+@pytest.fixture(name="credits")
+def credit_service(database: Database, seen: Seen) -> CreditService:
     return CreditService(
         database,
         Once(database),

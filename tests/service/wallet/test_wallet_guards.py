@@ -1,4 +1,4 @@
-"""Each guard holds something: take it away in a scratch database, and either the next guard refuses or the checks find it.
+"""Each guard holds something: taken away in a scratch database, the next guard refuses or the checks find it.
 
 Races are made by hand with two open transactions, so that nothing depends on luck.
 """
@@ -80,7 +80,7 @@ def finalize(connection, reservation, actual=50):
 
 @contextmanager
 def at_the_same_time(scratch, first, second):
-    """Run `first` in an open transaction, let `second` begin, commit the first, wait for the second; yields its error."""
+    """Run `first` in an open transaction, let `second` begin, commit the first, await the second; yields its errors."""
     errors = []
 
     def run_second(connection):
@@ -179,7 +179,8 @@ def test_without_the_clock_a_late_settlement_would_post(scratch):
     scratch.cut("wallet_finalize", "IF r.expires_at <= clock_timestamp() THEN", "IF false THEN")
     _, reservation = reserve(scratch.connection, scratch.user)
     scratch.connection.execute(
-        "UPDATE reservation SET created_at = created_at - interval '1 hour', expires_at = expires_at - interval '1 hour'"
+        "UPDATE reservation SET created_at = created_at - interval '1 hour',"
+        " expires_at = expires_at - interval '1 hour'"
     )
     assert finalize(scratch.connection, reservation) == "settled"
 

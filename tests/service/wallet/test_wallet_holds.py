@@ -131,7 +131,7 @@ async def test_a_user_without_a_wallet_is_not_found(wallet):
 @pytest.mark.parametrize(("estimate", "purpose"), [(0, "ask"), (-5, "ask"), (10**9 + 1, "ask"), (10, "Ask!")])
 async def test_a_hold_that_makes_no_sense_changes_nothing(wallet, make_user, books, estimate, purpose):
     rich = make_user(tokens=2 * 10**9)
-    with pytest.raises(Exception, match="reservation_sound|ledger_entry_sound|wallet_"):
+    with pytest.raises(Exception, match=r"reservation_sound"):
         await wallet.reserve(rich.user_id, estimate, purpose, uuid4())
     assert books.balance(rich.user_id) == (2 * 10**9, 0)
 

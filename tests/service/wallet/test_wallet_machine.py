@@ -212,7 +212,8 @@ class WalletMachine(RuleBasedStateMachine):
         if hold.status == "held" and not hold.overdue:
             hold.overdue = True
             self.house.owner.execute(
-                "UPDATE reservation SET created_at = created_at - interval '301 s', expires_at = expires_at - interval '301 s'"
+                "UPDATE reservation SET created_at = created_at - interval '301 s',"
+                " expires_at = expires_at - interval '301 s'"
                 " WHERE id = %s",
                 [reservation_id],
             )
@@ -226,9 +227,9 @@ class WalletMachine(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 1), tokens=amounts, lose_reply=st.booleans())
     def redeem(self, which: int, tokens: int, lose_reply: bool) -> None:
-        credits, issue_id, request_id = self.house.credits, uuid4(), uuid4()
-        batch = self.do(self.admin, lambda: credits.issue_vouchers(1, tokens, None, issue_id), lose_reply)
-        result = self.do(self.users[which], lambda: credits.redeem(batch.codes[0], request_id), lose_reply)
+        desk, issue_id, request_id = self.house.credits, uuid4(), uuid4()
+        batch = self.do(self.admin, lambda: desk.issue_vouchers(1, tokens, None, issue_id), lose_reply)
+        result = self.do(self.users[which], lambda: desk.redeem(batch.codes[0], request_id), lose_reply)
         self.models[which].available += tokens
         self.used_codes.append(batch.codes[0])
         assert (result.tokens, result.balance_tokens) == (tokens, self.models[which].available)
@@ -325,7 +326,7 @@ class WalletMachine(RuleBasedStateMachine):
             "SELECT user_id, sequence, hash FROM ledger_entry WHERE user_id = ANY(%s)",
             [[user.user_id for user in self.users]],
         ).fetchall()
-        now = {(user_id, sequence): bytes(hash) for user_id, sequence, hash in rows}
+        now = {(user_id, sequence): bytes(digest) for user_id, sequence, digest in rows}
         assert now.items() >= self.hashes.items()
         self.hashes = now
 
@@ -338,15 +339,15 @@ def test_no_sequence_of_operations_replays_and_crashes_breaks_the_books(addresse
     with asyncio.Runner() as runner:
         database = Database(addresses.url, pool_size=4)
         runner.run(database.open())
-        credits = CreditService(database, Once(database), audit=unaudited, voucher_key=b"k" * 32)
+        desk = CreditService(database, Once(database), audit=unaudited, voucher_key=b"k" * 32)
         owner.execute("SELECT set_config('app.role', 'service', false)")
-        house = House(runner, database, WalletService(database), credits, owner, addresses.url, make_user)
+        house = House(runner, database, WalletService(database), desk, owner, addresses.url, make_user)
         machine = type("BoundMachine", (WalletMachine,), {"house": house})
         try:
             run_state_machine_as_test(
                 machine,
                 settings=settings(
-                    max_examples=25,
+                    max_examples=20,
                     stateful_step_count=30,
                     deadline=None,
                     derandomize=True,

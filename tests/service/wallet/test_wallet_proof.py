@@ -154,7 +154,8 @@ async def test_a_forged_entry_at_the_end_is_found(busy, tamper):
             "held_matches_open_reservations",
         ),
         (
-            "UPDATE reservation SET charged_tokens = 61, actual_tokens = 61 WHERE user_id = %(user)s AND charged_tokens = 60",
+            "UPDATE reservation SET charged_tokens = 61, actual_tokens = 61"
+            " WHERE user_id = %(user)s AND charged_tokens = 60",
             "reservations_settled_once",
         ),
         (
@@ -168,7 +169,8 @@ async def test_a_forged_entry_at_the_end_is_found(busy, tamper):
         ),
         ("DELETE FROM reservation WHERE user_id = %(user)s AND status = 'held'", "reservations_settled_once"),
         (
-            "UPDATE reservation SET created_at = created_at - interval '1 hour', expires_at = expires_at - interval '1 hour'"
+            "UPDATE reservation SET created_at = created_at - interval '1 hour',"
+            " expires_at = expires_at - interval '1 hour'"
             " WHERE user_id = %(user)s AND status = 'held'",
             "no_overdue_reservations",
         ),

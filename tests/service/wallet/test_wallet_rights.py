@@ -91,8 +91,8 @@ def test_the_server_cannot_become_more_than_it_is(app, statement):
 
 def test_functions_look_up_names_in_our_schema_only(owner):
     loose = owner.execute(
-        "SELECT proname FROM pg_proc WHERE pronamespace = 'bacmr'::regnamespace AND prosecdef AND proname LIKE 'wallet%%'"
-        " AND NOT coalesce(proconfig, '{}') @> ARRAY['search_path=bacmr, pg_temp']"
+        "SELECT proname FROM pg_proc WHERE pronamespace = 'bacmr'::regnamespace AND prosecdef"
+        " AND proname LIKE 'wallet%%' AND NOT coalesce(proconfig, '{}') @> ARRAY['search_path=bacmr, pg_temp']"
     ).fetchall()
     assert loose == []
 

@@ -22,7 +22,7 @@ NOW = 1_790_000_000
 RULE = Rule("bacmr", "bacmr", ("ES256",))
 KEY = ec.generate_private_key(ec.SECP256R1())
 PUBLIC_PEM = KEY.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-USER, SESSION = uuid4(), uuid4()
+USER, SESSION = UUID("5f3c2b1a-0d9e-4c7b-8a65-1f2e3d4c5b6a"), UUID(int=2)
 PAYLOAD = {
     "iss": "bacmr",
     "aud": "bacmr",

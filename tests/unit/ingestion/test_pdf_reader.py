@@ -6,7 +6,7 @@ import pytest
 
 from server.ingestion.extraction import ocr
 from server.ingestion.extraction.page import ExtractionFailed, Failure, Limits, Method
-from server.ingestion.extraction.pdf import PdfFile, arabic_share
+from server.ingestion.extraction.pdf import PdfFile, arabic_share, printed
 from tests.unit.ingestion import pdfs
 
 SAMPLES = Path(__file__).parents[3] / "samples"
@@ -85,3 +85,7 @@ def test_words_of_a_recognised_page_come_back_as_lines_with_their_confidence() -
     found = ocr.parse_tsv(table + "4\t1\t1\t1\t1\t0\t0\t0\t1\t1\t-1\t\n")
     assert found.text == "La loi\nde\n\nN"
     assert found.confidence == pytest.approx((90 * 2 + 80 * 3 + 70 * 2 + 95) / 8)
+
+
+def test_ligatures_of_tex_fonts_without_a_map_are_letters() -> None:
+    assert printed("scienti\x1cque, di\x1bérence \x15 con\x1cguration") == "scientifique, différence – configuration"

@@ -1,0 +1,114 @@
+"""How a server starts, refuses to start, and stops."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+
+from tests.e2e.conftest import alive, children, command, settings, start
+
+
+def run(folder, *words, **more):
+    """Run a command that must end by itself."""
+    return subprocess.run(
+        command(*words), env=settings(folder, **more), capture_output=True, text=True, timeout=90, cwd=folder
+    )
+
+
+def gone(pids, seconds=30):
+    """Wait until none of the processes runs any more."""
+    ends = time.monotonic() + seconds
+    while alive(pids) and time.monotonic() < ends:
+        time.sleep(0.05)
+    return alive(pids) == []
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_server_and_all_its_children(folder, how):
+    server = start(folder)
+    family = children(server.process.pid)
+    code = server.stop(how)
+    assert len(family) >= 2
+    assert code == 0
+    assert gone(family)
+
+
+def test_killing_the_server_leaves_no_children_and_the_next_start_works(folder):
+    server = start(folder)
+    family = children(server.process.pid)
+    server.process.kill()
+    server.process.wait()
+    assert gone(family)
+    again = start(folder)
+    assert again.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("BACMR_GRPC_LISTEN", "nowhere"),
+        ("BACMR_WELCOME_TOKENS", "-1"),
+        ("BACMR_MODEL_PROVIDERS", '[{"name": "x"}]'),
+        ("BACMR_MODEL_PROVIDERS", "[{"),
+        ("BACMR_BLOB_URL", "ftp://files"),
+    ],
+)
+def test_a_bad_setting_is_named_in_one_line_and_nothing_is_left(folder, setting, value):
+    ended = run(folder, "serve", **{setting: value})
+    assert ended.returncode == 2
+    assert len(ended.stderr.strip().splitlines()) == 1
+    assert setting in ended.stderr
+    assert value not in ended.stderr or setting == "BACMR_BLOB_URL"
+
+
+def test_a_bad_setting_starts_nothing(folder):
+    run(folder, "serve", BACMR_GRPC_LISTEN="nowhere")
+    assert not (folder / "data").exists()
+
+
+@pytest.mark.parametrize("setting", ["BACMR_GRPC_LISTEN", "BACMR_HTTP_LISTEN"])
+def test_a_taken_port_is_named_and_nothing_is_started(folder, setting):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        ended = run(folder, "serve", **{setting: f"127.0.0.1:{taken.getsockname()[1]}"})
+    assert ended.returncode == 2
+    assert setting in ended.stderr
+    assert not (folder / "data").exists()
+
+
+def test_a_folder_that_cannot_be_used_is_named(folder):
+    (folder / "file").write_text("")
+    ended = run(folder, "serve", BACMR_DATA_DIR=str(folder / "file" / "data"))
+    assert ended.returncode == 2
+    assert "BACMR_DATA_DIR" in ended.stderr
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_write_right_is_named(folder):
+    (folder / "data").mkdir(mode=0o500)
+    ended = run(folder, "serve")
+    assert ended.returncode == 2
+    assert "BACMR_DATA_DIR" in ended.stderr
+
+
+def test_a_second_server_on_the_same_folder_is_refused_and_the_first_goes_on(folder):
+    first = start(folder)
+    second = run(folder, "serve")
+    assert second.returncode == 2
+    assert "folder" in second.stderr
+    assert first.process.poll() is None
+    assert first.stop() == 0
+
+
+def test_reconcile_runs_beside_a_server_and_without_one(folder):
+    server = start(folder)
+    beside = run(folder, "reconcile")
+    server.stop()
+    alone = run(folder, "reconcile")
+    assert (beside.returncode, alone.returncode) == (0, 0)
+    assert '"ok": true' in beside.stdout
+    assert '"ok": true' in alone.stdout

@@ -1,0 +1,309 @@
+"""Syncing a web source over a real HTTP server on loopback."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from uuid import UUID, uuid4
+
+import pytest
+import pytest_asyncio
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from server import caller
+from server.caller import Caller
+from server.corpus.passage import DocumentFilter
+from server.ingestion.extraction.page import Limits
+from server.ingestion.extraction.worker import Extraction
+from server.ingestion.job import Placement
+from server.ingestion.scratch import Scratch
+from server.ingestion.sources.fetching import AddressPolicy
+from server.ingestion.sources.source import Source, SyncedPage, Verdict
+from server.ingestion.sources.sync import SourceSync
+from server.refusal import SourceRefused
+from tests.service.ingestion.ingesting import House, sample
+
+ROBOTS = "User-agent: *\nDisallow: /secret\nCrawl-delay: 2\n"
+
+
+def article(title: str, text: str, links: str = "") -> str:
+    paragraphs = "".join(f"<p>{part}</p>" for part in text.split("\n\n"))
+    return (
+        f"<html><head><title>{title}</title></head><body><nav>{links}</nav>"
+        f"<article><h1>{title}</h1>{paragraphs}</article></body></html>"
+    )
+
+
+@dataclass
+class Site:
+    """A small school site that counts what is downloaded from it."""
+
+    pages: dict[str, tuple[str, str]] = field(default_factory=dict)
+    robots: tuple[int, str] = (200, ROBOTS)
+    bodies: list[str] = field(default_factory=list)
+    port: int = 0
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def answer(self, request: Request) -> Response:
+        path = request.url.path
+        if path == "/robots.txt":
+            return PlainTextResponse(self.robots[1], self.robots[0])
+        if path == "/away":
+            return RedirectResponse("http://evil.example/")
+        if path == "/round":
+            return RedirectResponse("/round")
+        if path == "/moved":
+            return RedirectResponse("/newton")
+        if path not in self.pages:
+            return PlainTextResponse("none", 404)
+        body, content_type = self.pages[path]
+        etag = f'"{hash(body)}"'
+        if request.headers.get("if-none-match") == etag:
+            return Response(status_code=304, headers={"etag": etag})
+        self.bodies.append(path)
+        return Response(body, media_type=content_type, headers={"etag": etag})
+
+
+@pytest_asyncio.fixture
+async def site() -> AsyncIterator[Site]:
+    school = Site()
+    app = Starlette(routes=[Route("/{path:path}", school.answer)])
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", ws="none"))
+    running = asyncio.create_task(server.serve())
+    while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
+        await asyncio.sleep(0.01)
+    school.port = server.servers[0].sockets[0].getsockname()[1]
+    links = '<a href="/newton">1</a><a href="/photo?utm_source=x">2</a><a href="/secret">3</a><a href="/gone">4</a>'
+    school.pages = {
+        "/": (article("Accueil", sample("maths_suites.md").decode(), links), "text/html"),
+        "/newton": (article("Newton", sample("physique_newton.md").decode()), "text/html"),
+        "/photo": (article("Photosynthèse", sample("biologie_photosynthese.md").decode()), "text/html"),
+        "/secret": (article("Secret", "x"), "text/html"),
+    }
+    yield school
+    server.should_exit = True
+    await running
+
+
+@pytest.fixture
+def pauses() -> list[float]:
+    return []
+
+
+@pytest.fixture
+def sync(house: House, site: Site, pauses: list[float]) -> SourceSync:
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+
+    return SourceSync(
+        house.database,
+        house.corpus,
+        house.blobs,
+        house.service,
+        Extraction(Limits()),
+        hosts=["127.0.0.1"],
+        scratch=Scratch(house.scratch),
+        policy=AddressPolicy(allowed_networks=("127.0.0.1/32",), allowed_ports=frozenset({site.port})),
+        pause=pause,
+    )
+
+
+@pytest.fixture
+def source(site: Site) -> Source:
+    return Source(uuid4(), f"{site.address}/", Placement(f"web-{uuid4().hex[:8]}", "mixed", "12"), max_pages=50)
+
+
+async def run(sync: SourceSync, source: Source) -> dict[str, SyncedPage]:
+    return {page.url.removeprefix("http://127.0.0.1").partition("/")[2]: page async for page in sync.sync(source)}
+
+
+async def documents(house: House, source: Source) -> set[UUID]:
+    page = await house.corpus.list_documents(DocumentFilter(namespace=source.placement.namespace), 0, "")
+    return {document.id for document in page.items}
+
+
+async def test_each_page_gets_its_verdict(
+    house: House, teacher: Caller, sync: SourceSync, source: Source, site: Site
+) -> None:
+    found = await run(sync, source)
+    assert {path: page.verdict for path, page in found.items()} == {
+        "": Verdict.INGESTED,
+        "newton": Verdict.INGESTED,
+        "photo": Verdict.INGESTED,
+        "secret": Verdict.REJECTED,
+        "gone": Verdict.FAILED,
+    }
+    assert "robots.txt" in found["secret"].reason
+    assert "/secret" not in site.bodies
+
+
+async def test_ingested_pages_become_searchable_documents(
+    house: House, teacher: Caller, sync: SourceSync, source: Source
+) -> None:
+    found = await run(sync, source)
+    await house.run_queued()
+    page = found["newton"]
+    assert page.document_id is not None
+    document = await house.corpus.document(page.document_id)
+    assert (document.title, document.source_url) == ("Newton", page.url)
+    assert "principe d'inertie" in " ".join(chunk.text for chunk in await house.corpus.document_chunks(document.id))
+
+
+async def test_a_second_sync_of_an_unchanged_site_downloads_and_adds_nothing(
+    house: House, teacher: Caller, sync: SourceSync, source: Source, site: Site
+) -> None:
+    await run(sync, source)
+    await house.run_queued()
+    before = await documents(house, source)
+    site.bodies.clear()
+    again = await run(sync, source)
+    assert {page.verdict for path, page in again.items() if path in ("", "newton", "photo")} == {Verdict.UNCHANGED}
+    assert site.bodies == []
+    assert not house.queue.due
+    assert await documents(house, source) == before
+
+
+async def test_a_changed_page_replaces_its_document(
+    house: House, teacher: Caller, sync: SourceSync, source: Source, site: Site
+) -> None:
+    first = await run(sync, source)
+    await house.run_queued()
+    changed = sample("physique_newton.md").decode().replace("galiléen", "inertiel")
+    site.pages["/newton"] = (article("Newton", changed), "text/html")
+    second = await run(sync, source)
+    await house.run_queued()
+    assert second["newton"].verdict is Verdict.INGESTED
+    assert second["newton"].document_id == first["newton"].document_id
+    chunks = await house.corpus.document_chunks(second["newton"].document_id or uuid4())
+    assert chunks
+    assert not any("galiléen" in chunk.text for chunk in chunks)
+
+
+async def test_a_page_that_only_looks_new_is_unchanged(
+    house: House, teacher: Caller, sync: SourceSync, source: Source, site: Site
+) -> None:
+    await run(sync, source)
+    await house.run_queued()
+    body, content_type = site.pages["/newton"]
+    site.pages["/newton"] = (body.replace("<nav>", "<nav><!-- 12:00 -->"), content_type)
+    again = await run(sync, source)
+    assert (again["newton"].verdict, again["newton"].reason) == (Verdict.UNCHANGED, "the same text")
+
+
+async def publish_a_copy(house: House, sync: SourceSync, source: Source, site: Site) -> UUID:
+    """Sync the site, then put a nearly equal copy of the page on Newton on it; return the document of the original."""
+    first = await run(sync, source)
+    await house.run_queued()
+    copy = sample("physique_newton.md").decode().replace("référentiel", "reférentiel", 1)
+    site.pages["/copy"] = (article("Newton", copy), "text/html")
+    site.pages["/"] = (article("Accueil", sample("maths_suites.md").decode(), '<a href="/copy">c</a>'), "text/html")
+    original = first["newton"].document_id
+    assert original is not None
+    return original
+
+
+async def test_a_copy_of_another_page_is_linked_to_it(
+    house: House, teacher: Caller, sync: SourceSync, source: Source, site: Site
+) -> None:
+    original = await publish_a_copy(house, sync, source, site)
+    page = (await run(sync, source))["copy"]
+    assert (page.verdict, page.document_id) == (Verdict.DUPLICATE, original)
+
+
+async def test_a_page_whose_original_is_gone_is_taken_in_its_place(
+    house: House, teacher: Caller, sync: SourceSync, source: Source, site: Site
+) -> None:
+    original = await publish_a_copy(house, sync, source, site)
+    await run(sync, source)
+    with caller.acting_as(caller.system()):
+        await house.service.delete_document(original, uuid4())
+    assert (await run(sync, source))["copy"].verdict is Verdict.INGESTED
+
+
+async def test_the_wait_between_requests_is_what_the_site_asks_for(
+    teacher: Caller, sync: SourceSync, source: Source, pauses: list[float]
+) -> None:
+    await run(sync, source)
+    assert pauses
+    assert set(pauses) == {2.0}
+
+
+async def test_no_more_pages_are_visited_than_the_source_allows(
+    teacher: Caller, sync: SourceSync, source: Source
+) -> None:
+    few = Source(source.id, source.start_url, source.placement, max_pages=2)
+    assert len(await run(sync, few)) == 2
+
+
+async def test_a_sitemap_names_the_pages(teacher: Caller, sync: SourceSync, source: Source, site: Site) -> None:
+    body = f"<urlset><url><loc>{site.address}/photo</loc></url></urlset>"
+    site.pages["/sitemap.xml"] = (body, "application/xml")
+    listed = Source(source.id, f"{site.address}/sitemap.xml", source.placement)
+    assert set(await run(sync, listed)) == {"photo"}
+
+
+async def test_links_to_other_sites_and_redirects_to_them_are_not_followed(
+    teacher: Caller, sync: SourceSync, source: Source, site: Site
+) -> None:
+    links = '<a href="http://evil.example/">1</a><a href="/away">2</a><a href="/round">3</a>'
+    site.pages["/"] = (article("Accueil", sample("maths_suites.md").decode(), links), "text/html")
+    found = await run(sync, source)
+    assert set(found) == {"", "away", "round"}
+    assert found["away"].verdict is Verdict.REJECTED
+    assert found["round"].verdict is Verdict.FAILED
+
+
+async def test_a_page_that_moved_is_not_taken_twice(
+    teacher: Caller, sync: SourceSync, source: Source, site: Site
+) -> None:
+    links = '<a href="/newton">1</a><a href="/moved">2</a>'
+    site.pages["/"] = (article("Accueil", sample("maths_suites.md").decode(), links), "text/html")
+    found = await run(sync, source)
+    assert (found["newton"].verdict, found["moved"].verdict) == (Verdict.INGESTED, Verdict.DUPLICATE)
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "reason"),
+    [
+        ("<html><body><p>Trop court.</p></body></html>" * 1, "text/html", None),
+        ("body { color: red }", "text/css", "type"),
+        ("", "text/html", "EMPTY_FILE"),
+    ],
+    ids=["short", "type", "empty"],
+)
+async def test_pages_that_are_no_lessons_are_rejected_or_small(
+    teacher: Caller, sync: SourceSync, source: Source, site: Site, body: str, content_type: str, reason: str | None
+) -> None:
+    site.pages["/photo"] = (body, content_type)
+    page = (await run(sync, source))["photo"]
+    if reason is None:
+        assert page.verdict is Verdict.INGESTED
+    else:
+        assert page.verdict is Verdict.REJECTED
+        assert reason in page.reason
+
+
+async def test_a_site_whose_robots_file_fails_is_left_alone(
+    teacher: Caller, sync: SourceSync, source: Source, site: Site
+) -> None:
+    site.robots = (503, "")
+    found = await run(sync, source)
+    assert [page.verdict for page in found.values()] == [Verdict.REJECTED]
+    assert site.bodies == []
+
+
+async def test_a_source_on_a_host_that_is_not_allowed_is_refused(teacher: Caller, sync: SourceSync) -> None:
+    with pytest.raises(SourceRefused):
+        await run(sync, Source(uuid4(), "http://evil.example/", Placement("web")))
+
+
+async def test_a_page_that_is_too_long_fails(teacher: Caller, sync: SourceSync, source: Source, site: Site) -> None:
+    site.pages["/photo"] = ("x" * (21 * 1024 * 1024), "text/plain")
+    page = (await run(sync, source))["photo"]
+    assert (page.verdict, "longer" in page.reason) == (Verdict.FAILED, True)

@@ -1,0 +1,55 @@
+"""What is read from a call's metadata."""
+
+from uuid import UUID, uuid4
+
+import pytest
+
+from server.edge import heads
+from server.refusal import NotSignedIn
+
+
+def test_a_canonical_uuid_is_kept_as_the_request_id():
+    mine = uuid4()
+    assert heads.request_id(str(mine)) == mine
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["", "1", "x" * 36, str(uuid4()).replace("-", ""), f"{{{uuid4()}}}"[:36], str(UUID(int=0)), "-" * 36, "é" * 36],
+)
+def test_anything_else_is_replaced_by_a_new_one(given):
+    made = heads.request_id(given)
+    assert str(made) != given
+    assert made.version == 4
+
+
+def test_the_parts_are_picked_out_of_the_metadata():
+    head = heads.read(
+        (
+            ("user-agent", "x"),
+            ("authorization", "Bearer t"),
+            ("x-request-id", "r"),
+            ("x-forwarded-for", "1.1.1.1"),
+            ("x-forwarded-for", "2.2.2.2"),
+            ("x-grpc-web", "1"),
+        )
+    )
+    assert (head.request_id, head.forwarded_for, head.web) == ("r", "1.1.1.1,2.2.2.2", True)
+    assert heads.bearer(head) == "t"
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        (),
+        (("authorization", "t"),),
+        (("authorization", "Bearer"),),
+        (("authorization", b"Bearer t"),),
+        (("authorization", "Bearer t"), ("authorization", "Bearer t")),
+        (("authorization", "Bearer " + "t" * 8192),),
+    ],
+    ids=["none", "no scheme", "no token", "bytes", "twice", "too long"],
+)
+def test_without_exactly_one_bearer_nobody_is_signed_in(metadata):
+    with pytest.raises(NotSignedIn):
+        heads.bearer(heads.read(metadata))
