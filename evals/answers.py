@@ -21,20 +21,19 @@ EVERY = 4
 _QUOTE = re.compile(r"(?:« (.+?) »|“(.+?)”) ((?:\[\d+\])+)")
 
 
-def _sources(pipeline: Pipeline, asked: str) -> tuple[Source, ...]:
+def sources_of(pipeline: Pipeline, asked: str) -> tuple[Source, ...]:
+    """Return the best reranked paragraphs as numbered sources."""
     candidates = pipeline.fused(asked)[:CANDIDATES]
     scores = rerank(asked, [pipeline.paragraphs[index] for index in candidates])
     ranked = sorted(zip(scores, candidates, strict=True), key=lambda pair: -pair[0])[:PASSAGES]
-    return tuple(
-        Source(number, pipeline.paragraphs[index], "", 1) for number, (_, index) in enumerate(ranked, start=1)
-    )
+    return tuple(Source(number, pipeline.paragraphs[index], "", 1) for number, (_, index) in enumerate(ranked, start=1))
 
 
 def _rows(questions: Pool, language: Language) -> list[Row]:
     pipeline = Pipeline(questions.paragraphs)
     first = anywhere = possible = quoted = found = uncited = total = 0
     for asked, answers in list(zip(questions.questions, questions.answers, strict=True))[::EVERY]:
-        sources = _sources(pipeline, asked)
+        sources = sources_of(pipeline, asked)
         text = "".join(answer(AnswerTask(asked, sources, language, MAX_TOKENS)))
         quotes = [(match[1] or match[2], match[3]) for match in _QUOTE.finditer(text)]
         held = [any(canonical(one) in canonical(quote) for one in answers) for quote, _ in quotes]

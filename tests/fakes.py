@@ -87,6 +87,9 @@ class ShelfLibrary(Breakable):
         hits = [Hit(chunk.id, float(len(asked & set(terms(chunk.text))))) for chunk in chunks]
         return sorted((hit for hit in hits if hit.score), key=lambda hit: -hit.score)[:limit]
 
+    async def sample(self, where: CorpusFilter, limit: int) -> list[Chunk]:
+        return [chunk for chunk in self.shelf.values() if where.language in (None, chunk.language)][:limit]
+
     async def chunks(self, ids: Sequence[str]) -> dict[str, Chunk]:
         self._ask("chunks", StoreUnavailable(store="postgresql"))
         return {chunk_id: self.shelf[chunk_id] for chunk_id in ids if chunk_id in self.shelf}

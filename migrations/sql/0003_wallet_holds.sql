@@ -133,6 +133,10 @@ BEGIN
     IF FOUND THEN
         replayed := (r.user_id, r.estimate_tokens, r.purpose) = (p_user, p_estimate, p_purpose);
         outcome := CASE WHEN replayed THEN 'reserved' ELSE 'reused' END;
+        IF replayed AND r.status = 'held' AND r.expires_at <= clock_timestamp() THEN
+            expired := (wallet_expire_overdue(p_user, p_call)).expired;
+            SELECT * INTO r FROM reservation t WHERE t.id = r.id;
+        END IF;
         RETURN;
     ELSIF EXISTS (SELECT FROM reservation t WHERE t.resolve_request_id = p_request AND t.resolved_by = p_by) THEN
         outcome := 'reused';

@@ -7,8 +7,9 @@ down_revision = "0005_ingestion"
 
 
 def upgrade() -> None:
-    """Run the script of this revision."""
+    """Run the scripts of this revision: tables, then the functions that make answers."""
     execute("0006_answers.sql")
+    execute("0006_answers_making.sql")
 
 
 def downgrade() -> None:

@@ -25,6 +25,7 @@ from server.ingestion.removal import Removal
 from server.ingestion.service import IngestionService
 from server.ingestion.uploads import Uploads
 from server.jobs.queue import JobQueue
+from server.models.local.embedder import LocalEmbedder
 from server.quiz.making import QuizMaker
 from server.quiz.service import QuizService
 from server.retrieval import room as retrieval
@@ -69,7 +70,6 @@ async def furnish(settings: Settings, stores: Stores, models: Models) -> Rooms:
     live = await _live_index(stores, models)
     answering = retrieval.furnish(
         database,
-        once,
         wallet,
         corpus,
         stores.vectors,
@@ -141,7 +141,7 @@ async def _live_index(stores: Stores, models: Models) -> LiveIndex:
         )
     if live != name:
         await stores.vectors.activate(name)
-    return LiveIndex(name, models.embedder)
+    return LiveIndex(name, models.embedder, semantic=not isinstance(models.embedder, LocalEmbedder))
 
 
 def index_name(embedder: str) -> str:

@@ -34,7 +34,7 @@ from server.telemetry.metrics import export
 
 CONNECTIONS: Final = 4_000
 KEEP_ALIVE_SECONDS: Final = 65
-SERVICES: Final = ("/bacmr.", "/grpc.")
+SERVICES: Final = ("/bacmr.", "/grpc.health.")
 """Paths that are methods; all others are the web's."""
 SECURITY_HEADERS: Final = (
     (
@@ -125,7 +125,8 @@ class HttpPort:
 
     async def stop(self, grace_seconds: float) -> None:
         """Take no new requests and let running ones end for a while."""
-        self._server.config.timeout_graceful_shutdown = math.ceil(grace_seconds)
+        # Idle connections need a moment even when running requests get none.
+        self._server.config.timeout_graceful_shutdown = max(1, math.ceil(grace_seconds))
         self._server.should_exit = True
         if self._serving is not None:
             await self._serving

@@ -15,7 +15,7 @@ STATES: Final = {"closed": 0, "opened": 1, "half-opened": 2}
 """What `circuit_breaker_state` shows for each state."""
 
 
-class Open(Exception):
+class Open(refusal.StoreUnavailable):
     """The service is left alone for now; it was not called."""
 
 
@@ -53,11 +53,11 @@ class Breakers:
         if context is None:
             context = self._contexts[service] = Context(service, self._failures, self._open_seconds)
         if service in self._on_trial:
-            raise Open(service)
+            raise Open(store=service)
         try:
             context.handle_new_request()
         except OpenedState:
-            raise Open(service) from None
+            raise Open(store=service) from None
         trial = context.state != CLOSED
         if trial:
             self._on_trial.add(service)

@@ -100,7 +100,6 @@ class Standing:
     state: State
     abandoned: bool
     last_sequence: int
-    refusal: str
 
 
 @dataclass(frozen=True, slots=True)

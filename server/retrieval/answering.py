@@ -11,11 +11,9 @@ import structlog
 
 from server import caller
 from server.caller import Caller
-from server.database.once import Once, fingerprint
-from server.database.pool import Connection
+from server.database.once import fingerprint
 from server.models.port import AnswerTask, ProviderFailure, Turn
 from server.refusal import (
-    Conflict,
     InsufficientBalance,
     NotFound,
     NotSignedIn,
@@ -51,14 +49,6 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
-    """The first result of an Ask, kept for its retries."""
-
-    answer_id: UUID
-    reservation_id: UUID
-
-
-@dataclass(frozen=True, slots=True)
 class _Prelude:
     """What is known before anything is spent."""
 
@@ -74,7 +64,6 @@ class AnswerService:
     def __init__(
         self,
         means: Means,
-        once: Once,
         retrieval: RetrievalService,
         recovery: Recovery,
         *,
@@ -83,7 +72,6 @@ class AnswerService:
     ) -> None:
         """`open_limit` bounds a user's unfinished answers, `running_limit` those this process makes."""
         self._means = means
-        self._once = once
         self._retrieval = retrieval
         self._following = Following(means.database, means.store, recovery)
         self._open_limit = open_limit
@@ -117,7 +105,7 @@ class AnswerService:
         return pricing.Estimate(
             min_tokens=prelude.frame_tokens + min(context, prompting.LEAST_SOURCE_TOKENS),
             likely_tokens=prelude.frame_tokens + context + plan.likely_answer_tokens,
-            max_tokens=pricing.max_tokens(prelude.frame_tokens + room_for_history, pricing.FULL),
+            max_tokens=pricing.quote(prelude.frame_tokens + room_for_history, pricing.FULL).max_charge_tokens,
             affordable=quote is not None,
             cheaper_plan=quote is not None and quote.plan is not pricing.FULL,
         )
@@ -189,8 +177,8 @@ class AnswerService:
 
     async def _begin(self, question: Question, request_hash: bytes, who: Caller) -> UUID:
         user_id = _user_id()
-        async with self._means.database.transaction() as connection:
-            earlier = await self._means.store.earlier(connection, user_id, question.request_id)
+        async with self._means.database.session() as session:
+            earlier = await self._means.store.earlier(session, user_id, question.request_id)
         if earlier is not None:
             answer_id, asked = earlier
             if asked != request_hash:
@@ -232,18 +220,16 @@ class AnswerService:
         return Finding(standalone, await self._retrieval.search(searched, question.where), notes)
 
     async def _reserve(self, user_id: UUID, frame_tokens: int, request_id: UUID) -> tuple[pricing.Quote, Reservation]:
-        """Hold the estimate of the best plan the wallet can hold; others may spend from it at the same time."""
-        for _ in pricing.PLANS:
-            available = (await self._means.wallet.balance(user_id)).available_tokens
-            quote = pricing.choose(frame_tokens, available)
-            if quote is None:
-                needed = pricing.estimate_tokens(frame_tokens, pricing.PLANS[-1])
-                raise InsufficientBalance(needed=needed, available=available)
+        """Hold the price of the best plan the wallet can hold; others may spend from it at the same time."""
+        quote: pricing.Quote | None = pricing.quote(frame_tokens, pricing.FULL)
+        while quote is not None:
             try:
-                return quote, await self._hold(user_id, quote.estimate_tokens, request_id)
-            except InsufficientBalance:
-                continue
-        raise Conflict(retry_after_seconds=1.0)
+                return quote, await self._hold(user_id, quote.max_charge_tokens, request_id)
+            except InsufficientBalance as refusal:
+                available = int(refusal.metadata["available"])
+                quote = pricing.choose(frame_tokens, min(available, quote.max_charge_tokens - 1))
+        needed = pricing.quote(frame_tokens, pricing.PLANS[-1]).max_charge_tokens
+        raise InsufficientBalance(needed=needed, available=available)
 
     async def _hold(self, user_id: UUID, estimate_tokens: int, request_id: UUID) -> Reservation:
         """Reserve under the question's own id, or under a new one when an opening that failed used it up."""
@@ -276,30 +262,30 @@ class AnswerService:
             max_charge_tokens=quote.max_charge_tokens,
         )
         opened = _opened(opening)
-
-        async def store(connection: Connection) -> Opened:
-            if not await self._means.store.open(
-                connection,
-                opening,
-                opened,
-                process_id=self._means.process_id,
-                lease_seconds=self._means.lease_seconds,
-                open_limit=self._open_limit,
-            ):
-                raise QuotaExceeded("Too many of your answers are unfinished.", limit=self._open_limit)
-            return Opened(opening.answer_id, reservation.id)
-
         try:
-            first = await self._once.run(METHOD, question.request_id, request_hash.hex(), Opened, store)
+            async with self._means.database.session() as session:
+                stored = await self._means.store.open(
+                    session,
+                    opening,
+                    opened,
+                    method=METHOD,
+                    process_id=self._means.process_id,
+                    lease_seconds=self._means.lease_seconds,
+                    open_limit=self._open_limit,
+                )
+            if stored.outcome == "reused":
+                raise RequestIdReused
+            if stored.outcome == "too_many":
+                raise QuotaExceeded("Too many of your answers are unfinished.", limit=self._open_limit)
         except BaseException:
             await self._means.wallet.release(reservation.id, uuid4())
             raise
-        if first.answer_id != opening.answer_id:
+        if stored.known_id is not None:
             # Another process opened it first; both hold the same reservation unless the wallet changed in between.
             finding.cancel()
-            if first.reservation_id != reservation.id:
+            if stored.known_reservation_id != reservation.id:
                 await self._means.wallet.release(reservation.id, uuid4())
-            return first.answer_id
+            return stored.known_id
         frame = replace(prelude.frame, small=quote.plan.small)
         trace = Trace(question.text)
         trace.quoted(quote, str(reservation.id))

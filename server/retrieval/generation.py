@@ -13,7 +13,7 @@ from uuid import UUID
 
 import structlog
 
-from server.database.pool import Connection, Database
+from server.database.pool import Database
 from server.models.port import (
     AnswerTask,
     Finished,
@@ -40,7 +40,7 @@ from server.retrieval.events import (
 )
 from server.retrieval.journal import Journal, Lost
 from server.retrieval.passage import Degraded, Passage, SearchResult, Step
-from server.retrieval.settlement import RESOLVED, Settlement
+from server.retrieval.settlement import Settlement
 from server.retrieval.store import AnswerStore
 from server.retrieval.trace import Trace
 from server.telemetry.metrics import record_degraded_step
@@ -184,7 +184,7 @@ class Generation:
 
     def _broken(self, reason: str) -> Ending:
         """Return how an answer ends that cannot go on: what was delivered stands, else it failed for `reason`."""
-        if self.journal.text:
+        if self.journal.has_text:
             return Ending.INTERRUPTED
         self._refusal = reason if reason in ENDING_REFUSALS else ModelUnavailable.reason
         return Ending.FAILED
@@ -211,7 +211,7 @@ class Generation:
             return await self._generate(self._means.model, prompt.task, free=False)
         except ProviderFailure as failure:
             self._trace.called(self._means.model.name, None, str(failure))
-            if self.journal.text:
+            if self.journal.has_text:
                 return Ending.INTERRUPTED
         return await self._fall_back(prompt.task)
 
@@ -233,12 +233,13 @@ class Generation:
         async with closing(model.answer(task)) as events:
             async for event in events:
                 if isinstance(event, TextDelta):
-                    self._trace.reached("first_text")
+                    if not self.journal.has_text:
+                        self._trace.reached("first_text")
                     # PostgreSQL cannot store NUL, and no text needs it.
                     self.journal.append(Delta(event.text.replace("\0", "")))
                 else:
                     finished = event
-        if finished is None or not self.journal.text:
+        if finished is None or not self.journal.has_text:
             raise ProviderFailure("the generation ended without a result", transient=True)
         self._usage = finished.usage
         self._model = finished.model
@@ -246,7 +247,7 @@ class Generation:
         return ENDINGS[finished.reason]
 
     def _check(self, ending: Ending) -> citations.Checked:
-        if not self.journal.text:
+        if not self.journal.has_text:
             return citations.Checked((), Validation(0))
         self.journal.append(Progress(Stage.CHECKING))
         checked = citations.check(self.journal.text, self._passages, self._means.bridge)
@@ -259,33 +260,24 @@ class Generation:
         self.journal.append(StepDegraded(note))
 
     async def _write(self, batch: Sequence[Event]) -> None:
-        """Store a batch with what it makes chargeable, in one transaction; raises Lost when the answer is not ours."""
-        opening, means = self._commission.opening, self._means
+        """Store a batch and what it delivers; raises Lost when the answer is not ours or no longer paid for."""
+        means = self._means
         text_tokens = sum(count(event.payload.text) for event in batch if isinstance(event.payload, Delta))
         delivered = self._owed(self._text_tokens + text_tokens) if text_tokens else 0
-        async with means.database.transaction() as connection:
-            cancel = await means.store.append(
-                connection,
-                opening.answer_id,
+        async with means.database.session() as session:
+            outcome = await means.store.append(
+                session,
+                self._commission.opening.answer_id,
                 batch,
                 delivered_tokens=delivered,
                 process_id=means.process_id,
                 lease_seconds=means.lease_seconds,
             )
-            if cancel is None:
-                raise Lost
-            if delivered:
-                await self._record(connection, delivered)
+        if outcome == "lost":
+            raise Lost
         self._text_tokens += text_tokens
-        if cancel:
+        if outcome == "cancel":
             self.stop(Ending.CANCELLED)
-
-    async def _record(self, connection: Connection, delivered_tokens: int) -> None:
-        """Tell the wallet what this batch delivers; a hold that has ended pays for nothing more."""
-        try:
-            await self._means.wallet.delivered(connection, self._commission.opening.reservation_id, delivered_tokens)
-        except RESOLVED as refusal:
-            raise Lost from refusal
 
     def _owed(self, text_tokens: int) -> int:
         """Return what the answer costs with this much text: nothing before the prompt was sent, or for quotations."""
@@ -299,7 +291,7 @@ class Generation:
     async def _close(self, ending: Ending, checked: citations.Checked) -> None:
         opening, means = self._commission.opening, self._means
         # A prompt that a student stopped is owed even before its first word, or stopping would make questions free.
-        owed = self._owed(self._text_tokens) if self.journal.text or ending is Ending.CANCELLED else 0
+        owed = self._owed(self._text_tokens) if self.journal.has_text or ending is Ending.CANCELLED else 0
         receipt = await means.settlement.settle(
             opening.answer_id, opening.reservation_id, opening.question.request_id, owed
         )
@@ -317,7 +309,6 @@ class Generation:
             opening.answer_id,
             end,
             completed,
-            request_id=opening.question.request_id,
             correlation_id=self._commission.correlation_id,
             story=self._trace.story(),
         )

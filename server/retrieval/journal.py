@@ -34,7 +34,7 @@ class Journal:
     def __init__(self, opened: Sequence[Event], write: Write) -> None:
         """Begin with the events that were stored when the answer was opened."""
         self._events = list(opened)
-        self._pending: list[Payload] = []
+        self._pending: list[Payload | list[str]] = []
         self._text: list[str] = []
         self._write = write
         self._pending_any = asyncio.Event()
@@ -49,20 +49,27 @@ class Journal:
         return "".join(self._text)
 
     @property
+    def has_text(self) -> bool:
+        """Say whether there is any text yet."""
+        return bool(self._text)
+
+    @property
     def last_sequence(self) -> int:
         """Return the last durable sequence."""
         return self._events[-1].sequence
 
     def append(self, payload: Payload) -> None:
         """Take an event for the next batch; text joins text that still waits."""
-        self._pending_any.set()
-        if isinstance(payload, Delta):
-            self._pending_text.set()
+        if not isinstance(payload, Delta):
+            self._pending.append(payload)
+        else:
             self._text.append(payload.text)
-            if self._pending and isinstance(last := self._pending[-1], Delta):
-                self._pending[-1] = Delta(last.text + payload.text)
+            if self._pending and isinstance(last := self._pending[-1], list):
+                last.append(payload.text)
                 return
-        self._pending.append(payload)
+            self._pending.append([payload.text])
+            self._pending_text.set()
+        self._pending_any.set()
 
     async def keep(self) -> None:
         """Write batches until stopped; raises Lost when the answer is no longer ours to write."""
@@ -112,7 +119,10 @@ class Journal:
         if not self._pending:
             return
         first = self.last_sequence + 1
-        batch = [Event(first + place, payload) for place, payload in enumerate(self._pending)]
+        batch = [
+            Event(first + place, Delta("".join(payload)) if isinstance(payload, list) else payload)
+            for place, payload in enumerate(self._pending)
+        ]
         self._pending = []
         try:
             await self._write_through(batch)

@@ -1,15 +1,14 @@
-"""What an answer may cost: plans, estimates and the maximum that is quoted and never passed.
+"""What an answer may cost: plans and the maximum that is quoted, held and never passed.
 
 The price of an answer is the tokens that its model call processed: prompt plus completion, as the provider counts them
-or, where it does not, as we do. A plan bounds both, so the maximum is known before the question is searched. What is
-held is the estimate, not the maximum: holding the worst case would lock small wallets out (LiteLLM PR #38647).
+or, where it does not, as we do. A plan bounds both tightly, so the maximum is known before anything is searched and is
+little more than the likely price. It is what is held: a charge never needs more than its hold, and nothing has to be
+written off. A wallet that cannot hold one plan is offered a smaller one instead of a refusal.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-OVERAGE_CAP = 2
-"""A charge never passes this many times its estimate, nor does the quote."""
 HISTORY_TOKENS = 900
 """Room that earlier turns of a conversation may take in a prompt."""
 LEAST_ANSWER_TOKENS = 32
@@ -31,16 +30,16 @@ class Plan:
 FULL = Plan("full", passages=8, context_tokens=3_600, likely_answer_tokens=350, max_answer_tokens=900, small=False)
 LEAN = Plan("lean", passages=4, context_tokens=1_500, likely_answer_tokens=250, max_answer_tokens=500, small=True)
 FRUGAL = Plan("frugal", passages=2, context_tokens=500, likely_answer_tokens=120, max_answer_tokens=240, small=True)
-PLANS = (FULL, LEAN, FRUGAL)
-"""Best first; a wallet that cannot hold one plan's estimate is offered the next."""
+LEAST = Plan("least", passages=1, context_tokens=220, likely_answer_tokens=70, max_answer_tokens=110, small=True)
+PLANS = (FULL, LEAN, FRUGAL, LEAST)
+"""Best first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """A plan with its price for one question, in tokens."""
+    """A plan with its price for one question: what is held, and what the charge never passes."""
 
     plan: Plan
-    estimate_tokens: int
     max_charge_tokens: int
 
 
@@ -55,34 +54,25 @@ class Estimate:
     cheaper_plan: bool
 
 
-def estimate_tokens(frame_tokens: int, plan: Plan) -> int:
-    """Return the likely cost: the prompt without sources, room for the sources, a usual answer."""
-    return frame_tokens + plan.context_tokens + plan.likely_answer_tokens
-
-
-def max_tokens(frame_tokens: int, plan: Plan) -> int:
-    """Return the most that a plan can cost."""
-    whole = frame_tokens + plan.context_tokens + plan.max_answer_tokens
-    return min(OVERAGE_CAP * estimate_tokens(frame_tokens, plan), whole)
+def quote(frame_tokens: int, plan: Plan) -> Quote:
+    """Return a plan's price: the prompt without sources, the sources and the longest answer."""
+    return Quote(plan, frame_tokens + plan.context_tokens + plan.max_answer_tokens)
 
 
 def choose(frame_tokens: int, available_tokens: int) -> Quote | None:
-    """Return the best plan that a wallet can hold, with a maximum it can pay; None when it can hold none."""
-    for plan in PLANS:
-        estimate = estimate_tokens(frame_tokens, plan)
-        if estimate <= available_tokens:
-            return Quote(plan, estimate, min(max_tokens(frame_tokens, plan), available_tokens))
-    return None
+    """Return the best plan that a wallet can hold; None when it can hold none."""
+    quotes = (quote(frame_tokens, plan) for plan in PLANS)
+    return next((each for each in quotes if each.max_charge_tokens <= available_tokens), None)
 
 
-def answer_budget(quote: Quote, prompt_tokens: int) -> int:
+def answer_budget(quoted: Quote, prompt_tokens: int) -> int:
     """Return the completion tokens that a prompt leaves within the quote; below LEAST_ANSWER_TOKENS it is too long."""
-    return min(quote.plan.max_answer_tokens, quote.max_charge_tokens - prompt_tokens)
+    return min(quoted.plan.max_answer_tokens, quoted.max_charge_tokens - prompt_tokens)
 
 
-def charge(quote_max_tokens: int, prompt_tokens: int, completion_tokens: int) -> int:
+def charge(max_charge_tokens: int, prompt_tokens: int, completion_tokens: int) -> int:
     """Return what a finished, stopped or broken answer costs; whatever was used above the quote is ours to pay."""
-    return min(quote_max_tokens, prompt_tokens + completion_tokens)
+    return min(max_charge_tokens, prompt_tokens + completion_tokens)
 
 
 def fitting(sizes: Sequence[int], room: int, most: int) -> list[int]:

@@ -36,7 +36,7 @@ def fuse(dense: Sequence[Scored], full_text: Sequence[Scored], *, semantic: bool
     both count alike, by rank.
     """
     if not dense or not full_text:
-        return [(hit.chunk_id, hit.score) for hit in dense or full_text]
+        return pairs(dense or full_text)
     if semantic:
         return _by_rank(dense, full_text)
     dense_scores, text_scores = _relative(dense), _relative(full_text)
@@ -111,6 +111,6 @@ def _best_first(scores: Mapping[str, float]) -> Ranked:
     return sorted(scores.items(), key=lambda pair: -pair[1])
 
 
-def pairs(hits: Iterable[Scored]) -> tuple[tuple[str, float], ...]:
+def pairs(hits: Iterable[Scored]) -> Ranked:
     """Return hits as plain pairs."""
-    return tuple((hit.chunk_id, hit.score) for hit in hits)
+    return [(hit.chunk_id, hit.score) for hit in hits]

@@ -69,7 +69,6 @@ class Recovery:
             orphan.answer_id,
             closing,
             completed,
-            request_id=orphan.request_id,
             correlation_id=orphan.request_id,
             story=None,
         )

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from server.caller import Tier
-from server.database.once import Once
 from server.database.pool import Database
 from server.models.port import ProviderState, TutorModel
 from server.retrieval.answering import AnswerService
@@ -51,7 +50,6 @@ class RetrievalRoom:
 
 def furnish(
     database: Database,
-    once: Once,
     wallet: WalletService,
     library: Library,
     vectors: VectorStore,
@@ -84,7 +82,5 @@ def furnish(
     )
     search = RetrievalService(library, vectors, model, Understanding(model), live, terms.results)
     recovery = Recovery(means)
-    answers = AnswerService(
-        means, once, search, recovery, open_limit=terms.open_answers, running_limit=terms.running_answers
-    )
+    answers = AnswerService(means, search, recovery, open_limit=terms.open_answers, running_limit=terms.running_answers)
     return RetrievalRoom(search, answers, ConversationService(database, ConversationStore(), answers.cancel), recovery)

@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
+from uuid import UUID
 
 from server import caller
 from server.cache.flight import FlightCache
@@ -16,6 +17,7 @@ from server.retrieval.passage import Degraded, Passage, SearchResult, SearchTrac
 from server.retrieval.query import Query, Understanding
 from server.retrieval.ranking import Ranked, Scored, fuse, merge, pairs, reorder, shortlist
 from server.telemetry.metrics import record_cache, record_degraded_step
+from server.text.language import Language
 from server.vectors.port import Vector, VectorFilter, VectorStore
 
 CANDIDATES = 30
@@ -27,11 +29,15 @@ RESULT_CACHE_SIZE = 2_000
 RERANK_CACHE_SIZE = 5_000
 EMBEDDING_TTL_SECONDS = 60 * 60
 EMBEDDING_CACHE_SIZE = 5_000
+LANGUAGES_TTL_SECONDS = 60
 EMBED_SECONDS = 8.0
 STORE_SECONDS = 8.0
 RERANK_SECONDS = 8.0
 """A step that takes longer has failed: a late answer is worse than a plainer one."""
 
+NO_DENSE = Degraded(Step.DENSE, "The vector search did not answer; full-text search was used.")
+NO_FULL_TEXT = Degraded(Step.FULL_TEXT, "Full-text search did not answer; the vector search was used.")
+NO_RERANK = Degraded(Step.RERANK, "Reranking failed; the order of the searches was kept.")
 FAILURES = (ProviderFailure, Refusal, TimeoutError)
 """What a failing model or store raises; anything else is a bug and is not hidden."""
 
@@ -57,6 +63,9 @@ class Library(Protocol):
     async def chunks(self, ids: Sequence[str]) -> Mapping[str, Chunk]:
         """Return the chunks that exist and that the caller may see."""
 
+    async def sample(self, where: CorpusFilter, limit: int) -> Sequence[Chunk]:
+        """Return some chunks that the caller may see."""
+
     async def generation(self) -> int:
         """Return a number that changes whenever documents come or go."""
 
@@ -73,11 +82,10 @@ class _Found:
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """What both stores answered to one variant of the query."""
+    """What one search answered, or why it did not."""
 
-    dense: Sequence[Scored]
-    full_text: Sequence[Scored]
-    degraded: tuple[Degraded, ...]
+    hits: Sequence[Scored] = ()
+    degraded: Degraded | None = None
 
 
 class _Partial(Exception):
@@ -111,6 +119,9 @@ class RetrievalService:
             RESULT_CACHE_SIZE, RESULT_TTL_SECONDS, "result", on_event=record_cache
         )
         self._scores: FlightCache[str, dict[str, float]] = FlightCache(RERANK_CACHE_SIZE, RESULT_TTL_SECONDS, "rerank")
+        self._languages: FlightCache[tuple[Language, UUID | None], bool] = FlightCache(
+            RESULT_CACHE_SIZE, LANGUAGES_TTL_SECONDS, "languages", on_event=record_cache
+        )
         self._embeddings: FlightCache[tuple[str, str], Vector] = FlightCache(
             EMBEDDING_CACHE_SIZE, EMBEDDING_TTL_SECONDS, "embedding", on_event=record_cache
         )
@@ -121,11 +132,12 @@ class RetrievalService:
         Raises NoPassages when nothing fits and StoreUnavailable when neither store answers.
         """
         who = caller.current()
-        cap = self._caps[Tier.PREMIUM if who.role in (Role.ADMIN, Role.SERVICE) else who.tier]
+        sees_all = _sees_all(who)
+        cap = self._caps[Tier.PREMIUM if sees_all else who.tier]
         live = await self._live()
-        sees_all = who.role in (Role.ADMIN, Role.SERVICE)
         generation = await self._library.generation()
-        key = (query, where, None if sees_all else who.user_id, sees_all, live.name if live else "", generation)
+        viewer = None if sees_all else who.user_id
+        key = (query, where, viewer, sees_all, live.name if live else "", generation)
         cached = True
 
         async def load(_: object) -> _Found:
@@ -161,56 +173,40 @@ class RetrievalService:
     async def _find(self, query: str, where: CorpusFilter, who: Caller, live: LiveIndex | None) -> _Found:
         async with asyncio.TaskGroup() as group:
             # The query as asked is searched while a model may still be translating it.
-            asked = group.create_task(self._both(query, where, who, live))
+            dense = group.create_task(self._dense(query, where, who, live))
+            full_text = group.create_task(self._full_text(query, where))
             understood = await self._understanding.understand(query, where.language)
             others = [
-                group.create_task(self._both(words, replace(where, language=language), who, live))
+                group.create_task(self._full_text(words, replace(where, language=language)))
                 for language, words in understood.others
+                if language is where.language or await self._has_language(language, who)
             ]
-        outcomes = [task.result() for task in (asked, *others)]
-        degraded = dict.fromkeys(understood.degraded)
-        for outcome in outcomes:
-            degraded |= dict.fromkeys(outcome.degraded)
-        semantic = live is not None and live.semantic
-        variants = [
-            shortlist(fuse(each.dense, each.full_text, semantic=semantic), each.dense, CANDIDATES) for each in outcomes
-        ]
-        fused = merge(variants, CANDIDATES)
-        if not fused:
+        outcomes = [dense.result(), full_text.result(), *(task.result() for task in others)]
+        degraded = dict.fromkeys([*understood.degraded, *(each.degraded for each in outcomes if each.degraded)])
+        near, said, *elsewhere = [each.hits for each in outcomes]
+        fused = fuse(near, said, semantic=live is not None and live.semantic)
+        found = merge([shortlist(fused, near, CANDIDATES), *map(pairs, elsewhere)], CANDIDATES)
+        if not found:
             if {each.step for each in degraded} >= {Step.DENSE, Step.FULL_TEXT}:
                 raise StoreUnavailable(store="milvus, postgresql")
             raise NoPassages
-        ranked, failure = await self._rerank(understood, fused)
+        ranked, failure = await self._rerank(understood.widened if any(elsewhere) else query, found)
         if failure:
             degraded[failure] = None
         trace = SearchTrace(
             language_confidence=understood.confidence,
             translation=understood.translation,
-            dense=pairs(hit for outcome in outcomes for hit in outcome.dense),
-            full_text=pairs(hit for outcome in outcomes for hit in outcome.full_text),
+            dense=tuple(pairs(near)),
+            full_text=tuple(pair for hits in (said, *elsewhere) for pair in pairs(hits)),
             ranked=tuple(ranked),
             reranked=failure is None,
             cached=False,
         )
         return _Found(understood, tuple(ranked), tuple(degraded), trace)
 
-    async def _both(self, text: str, where: CorpusFilter, who: Caller, live: LiveIndex | None) -> _Outcome:
-        dense, full_text = await asyncio.gather(
-            self._dense(text, where, who, live), self._full_text(text, where), return_exceptions=True
-        )
-        degraded = []
-        if isinstance(dense, BaseException):
-            degraded.append(_failed(dense, Step.DENSE, "The vector search did not answer; full-text search was used."))
-            dense = []
-        if isinstance(full_text, BaseException):
-            degraded.append(_failed(full_text, Step.FULL_TEXT, "Full-text search failed; the vector search was used."))
-            full_text = []
-        return _Outcome(dense, full_text, tuple(degraded))
-
-    async def _dense(self, text: str, where: CorpusFilter, who: Caller, live: LiveIndex | None) -> Sequence[Scored]:
+    async def _dense(self, text: str, where: CorpusFilter, who: Caller, live: LiveIndex | None) -> _Outcome:
         if live is None:
-            return []
-        vector = await self._embedding(text, live.embedder)
+            return _Outcome()
         visible = VectorFilter(
             namespace=where.namespace,
             subject=where.subject,
@@ -218,15 +214,33 @@ class RetrievalService:
             language=where.language.value if where.language else "",
             document_ids=where.document_ids,
             viewer_id=who.user_id,
-            everything=who.role in (Role.ADMIN, Role.SERVICE),
+            everything=_sees_all(who),
         )
-        async with asyncio.timeout(STORE_SECONDS):
-            hits = await self._vectors.search(live.name, vector, CANDIDATES, visible)
-        return hits if live.semantic else [hit for hit in hits if hit.score >= CHANCE_COSINE]
+        try:
+            vector = await self._embedding(text, live.embedder)
+            async with asyncio.timeout(STORE_SECONDS):
+                hits = await self._vectors.search(live.name, vector, CANDIDATES, visible)
+        except FAILURES:
+            return _Outcome(degraded=NO_DENSE)
+        return _Outcome(hits if live.semantic else [hit for hit in hits if hit.score >= CHANCE_COSINE])
 
-    async def _full_text(self, text: str, where: CorpusFilter) -> Sequence[Scored]:
-        async with asyncio.timeout(STORE_SECONDS):
-            return await self._library.search_text(text, where, CANDIDATES)
+    async def _full_text(self, text: str, where: CorpusFilter) -> _Outcome:
+        try:
+            async with asyncio.timeout(STORE_SECONDS):
+                return _Outcome(await self._library.search_text(text, where, CANDIDATES))
+        except FAILURES:
+            return _Outcome(degraded=NO_FULL_TEXT)
+
+    async def _has_language(self, language: Language, who: Caller) -> bool:
+        """Say whether the library holds anything in a language that the caller may see; may be a minute behind."""
+
+        async def load(_: object) -> bool:
+            return bool(await self._library.sample(CorpusFilter(language=language), 1))
+
+        try:
+            return await self._languages.get((language, None if _sees_all(who) else who.user_id), load)
+        except FAILURES:
+            return True
 
     async def _embedding(self, text: str, embedder: Embedder) -> Vector:
         async def load(_: object) -> Vector:
@@ -236,31 +250,29 @@ class RetrievalService:
 
         return await self._embeddings.get((embedder.name, text), load)
 
-    async def _rerank(self, query: Query, fused: Ranked) -> tuple[Ranked, Degraded | None]:
+    async def _rerank(self, query: str, fused: Ranked) -> tuple[Ranked, Degraded | None]:
         """Return the candidates in their final order, and why it is only the fused one if reranking failed."""
         if len(fused) < 2:
-            return list(fused), None
+            return fused, None
         ids = sorted(chunk_id for chunk_id, _ in fused)
 
         async def load(_: object) -> dict[str, float]:
             chunks = await self._library.chunks(ids)
             known = [chunk_id for chunk_id in ids if chunk_id in chunks]
             async with asyncio.timeout(RERANK_SECONDS):
-                scores = await self._model.rerank(query.widened, [chunks[chunk_id].text for chunk_id in known])
+                scores = await self._model.rerank(query, [chunks[chunk_id].text for chunk_id in known])
             return dict(zip(known, scores, strict=True))
 
-        key = hashlib.sha256("\0".join([self._model.name, query.widened, *ids]).encode()).hexdigest()
+        key = hashlib.sha256("\0".join([self._model.name, query, *ids]).encode()).hexdigest()
         try:
             scores = await self._scores.get(key, load)
         except FAILURES:
-            return list(fused), Degraded(Step.RERANK, "Reranking failed; the order of the searches was kept.")
+            return fused, NO_RERANK
         return reorder(fused, scores), None
 
 
-def _failed(error: BaseException, step: Step, reason: str) -> Degraded:
-    if not isinstance(error, FAILURES):
-        raise error
-    return Degraded(step, reason)
+def _sees_all(who: Caller) -> bool:
+    return who.role in (Role.ADMIN, Role.SERVICE)
 
 
 def _passage(chunk: Chunk, score: float) -> Passage:

@@ -72,21 +72,19 @@ class Settlement:
         closing: Closing,
         completed: Event,
         *,
-        request_id: UUID,
         correlation_id: UUID,
         story: str | None,
     ) -> None:
         """Store the end of an answer; raises Lost when it is not ours any more or PostgreSQL cannot be reached."""
 
         async def store() -> bool:
-            async with self._database.transaction() as connection:
+            async with self._database.session() as session:
                 return await self._store.close(
-                    connection,
+                    session,
                     answer_id,
                     closing,
                     completed,
                     process_id=self._process_id,
-                    request_id=request_id,
                     correlation_id=correlation_id,
                     story=story,
                 )

@@ -33,7 +33,6 @@ class Trace:
         """Note the plan and its price."""
         self._story["price"] = {
             "plan": quote.plan.name,
-            "estimate_tokens": quote.estimate_tokens,
             "max_charge_tokens": quote.max_charge_tokens,
             "reservation_id": reservation_id,
         }

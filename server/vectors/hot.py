@@ -18,9 +18,10 @@ import structlog
 from server import caller, refusal
 from server.vectors import filters
 from server.vectors.lite_rows import LiteRows, RowBlock
-from server.vectors.milvus import MilvusStore, Observe, unobserved
+from server.vectors.milvus import MilvusStore
 from server.vectors.port import Hit, Vector, VectorFilter, VectorRow
 from server.vectors.table import Table
+from server.vectors.watching import Observe, unobserved
 
 _log = structlog.get_logger(__name__)
 

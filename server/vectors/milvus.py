@@ -10,7 +10,8 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from functools import partial
+from typing import Any, TypeVar
 from uuid import UUID
 
 import grpc
@@ -21,6 +22,7 @@ from server import caller, refusal
 from server.vectors import filters
 from server.vectors.milvus_failures import refusing
 from server.vectors.port import Hit, Vector, VectorFilter, VectorRow
+from server.vectors.watching import Guard, Observe, unguarded, unobserved
 
 T = TypeVar("T")
 
@@ -43,13 +45,6 @@ _HNSW_BUILD = {"M": 16, "efConstruction": 200}
 _HNSW_MIN_EF = 96
 
 
-class Observe(Protocol):
-    """Called after each read or write of rows, for metrics."""
-
-    def __call__(self, operation: str, namespace: str, seconds: float, rows: int) -> None:
-        """Take one measurement; `operation` is `search` or `upsert`."""
-
-
 @dataclass(slots=True)
 class _Layout:
     """What is known of a collection that exists and is loaded."""
@@ -58,14 +53,11 @@ class _Layout:
     partitions: set[str] = field(default_factory=set)
 
 
-def unobserved(operation: str, namespace: str, seconds: float, rows: int) -> None:
-    """Measure nothing."""
-
-
 class MilvusStore:
     """Implements `server.vectors.port.VectorStore`. Belongs to the event loop it is first used on.
 
     `index_type` empty means exact search (FLAT) on Lite and HNSW elsewhere; managed services may want AUTOINDEX.
+    `guard` (a breaker's call) is asked for `milvus_query` and `milvus_upsert`.
     """
 
     def __init__(
@@ -76,6 +68,7 @@ class MilvusStore:
         index_type: str = "",
         timeout_seconds: float = _DATA_SECONDS,
         observe: Observe = unobserved,
+        guard: Guard = unguarded,
     ) -> None:
         # The client logs a traceback for every error that is mapped to a refusal here.
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
@@ -84,6 +77,7 @@ class MilvusStore:
         self._index_type = index_type
         self._timeout_seconds = timeout_seconds
         self._observe = observe
+        self._guard = guard
         self._client = AsyncMilvusClient(uri, token=token, timeout=timeout_seconds)
         self._definitions: MilvusClient | None = None
         self._writing = asyncio.Lock()
@@ -138,21 +132,19 @@ class MilvusStore:
         if partitions == []:
             return []
         started_at = time.perf_counter()
-        found = await self._data(
+        searching = partial(
+            self._client.search,
             index,
-            lambda **kw: self._client.search(
-                index,
-                data=[vector],
-                anns_field="vector",
-                filter=filters.expression(where),
-                limit=min(limit + _OVER_FETCH, _PAGE_ROWS),
-                output_fields=["id"],
-                search_params={"params": {"ef": max(_HNSW_MIN_EF, 2 * limit)}},
-                partition_names=partitions,
-                consistency_level="Session",
-                **kw,
-            ),
+            data=[vector],
+            anns_field="vector",
+            filter=filters.expression(where),
+            limit=min(limit + _OVER_FETCH, _PAGE_ROWS),
+            output_fields=["id"],
+            search_params={"params": {"ef": max(_HNSW_MIN_EF, 2 * limit)}},
+            partition_names=partitions,
+            consistency_level="Session",
         )
+        found = await self._guard("milvus_query", lambda: self._data(index, searching))
         self._observe("search", where.namespace, time.perf_counter() - started_at, len(found[0]))
         best = {hit["id"]: float(hit["distance"]) for hit in reversed(found[0])}
         return [Hit(*pair) for pair in sorted(best.items(), key=lambda pair: (-pair[1], pair[0]))[:limit]]
@@ -331,7 +323,8 @@ class MilvusStore:
     async def _upsert_batch(self, index: str, partition: str, batch: list[VectorRow]) -> None:
         started_at = time.perf_counter()
         data = [filters.stored(row) for row in batch]
-        await self._data(index, lambda **kw: self._client.upsert(index, data, partition_name=partition, **kw))
+        writing = partial(self._client.upsert, index, data, partition_name=partition)
+        await self._guard("milvus_upsert", lambda: self._data(index, writing))
         self.writes += 1
         self._observe("upsert", batch[0].namespace, time.perf_counter() - started_at, len(batch))
 

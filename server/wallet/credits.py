@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from ipaddress import ip_address, ip_network
 from typing import Protocol
 from uuid import UUID, uuid4
 
@@ -190,7 +191,7 @@ class CreditService:
         limits = (UNKNOWN_CODES_PER_USER, UNKNOWN_CODES_PER_ADDRESS, GUESS_WINDOW_SECONDS)
         async with self._database.session() as session:
             outcome, wait_seconds = await self._store.guess(
-                session, user_id, current().address, code_hash, request_id, limits
+                session, user_id, _network(current().address), code_hash, request_id, limits
             )
         if outcome == "locked":
             raise TooManyAttempts(retry_after_seconds=wait_seconds)
@@ -203,6 +204,15 @@ class CreditService:
 
 def _request(request_id: UUID) -> Request:
     return Request(request_id, current().user_id, current().request_id)
+
+
+def _network(address: str) -> str:
+    """Return what one subscriber can choose addresses from: the address itself, or its /64 in IPv6."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    return address if parsed.version == 4 else str(ip_network((parsed.packed, 64), strict=False))
 
 
 def _ensure(outcome: str, credited: Credited) -> None:

@@ -5,9 +5,6 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-OVERAGE_CAP = 2
-"""A charge never passes this many times its estimate."""
-
 
 class Status(StrEnum):
     """Where a reservation stands. Everything but `HELD` is final."""
@@ -58,8 +55,3 @@ class Receipt:
     balance_tokens: int
     request_id: UUID
     reservation_id: UUID
-
-
-def most_payable(estimate_tokens: int, available_tokens: int) -> int:
-    """Return the most that a hold can be charged when `available_tokens` are left beside it."""
-    return min(OVERAGE_CAP * estimate_tokens, estimate_tokens + available_tokens)

@@ -37,6 +37,7 @@ from server.wallet.store import Connection, Request, Settled, Store
 
 __all__ = ["Hold", "WalletService"]
 
+LONGEST_HOLD_SECONDS = 86_400
 WALLETS_PER_SWEEP = 100
 """Wallets whose overdue holds are settled in one transaction, so that no wallet stays locked for long."""
 SETTLEMENT_PAUSES_SECONDS = (0.1, 0.5, 2.0, 5.0)
@@ -67,7 +68,9 @@ class WalletService:
         foreign_checks: Sequence[ForeignCheck] = (),
         settlement_pauses_seconds: Sequence[float] = SETTLEMENT_PAUSES_SECONDS,
     ) -> None:
-        """Hold tokens for `reservation_ttl_seconds`, by the database's clock."""
+        """Hold tokens for `reservation_ttl_seconds` (a day at most), by the database's clock."""
+        if not 0 < reservation_ttl_seconds <= LONGEST_HOLD_SECONDS:
+            raise ValueError(f"a reservation lives between 1 and {LONGEST_HOLD_SECONDS} seconds")
         self._database = database
         self._store = Store()
         self._ttl_seconds = reservation_ttl_seconds

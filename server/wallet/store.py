@@ -56,9 +56,13 @@ BALANCE = text(
     "   WHERE r.user_id = w.user_id AND r.status = 'held' AND r.expires_at <= clock_timestamp()), 0)) AS spendable"
     " FROM wallet w WHERE w.user_id = :user_id"
 )
+# An overdue hold shows as what it is, whether or not the sweeper has come.
 _RESERVATION = (
     "SELECT id, user_id, status, estimate_tokens, charged_tokens, purpose, created_at, expires_at, resolved_at,"
-    " request_id FROM reservation"
+    " request_id FROM (SELECT r.id, r.user_id, r.estimate_tokens, r.charged_tokens, r.purpose, r.created_at,"
+    "  r.expires_at, r.resolved_at, r.request_id,"
+    "  CASE WHEN r.status = 'held' AND r.expires_at <= clock_timestamp() THEN 'expired' ELSE r.status END AS status"
+    "  FROM reservation r) seen"
 )
 RESERVATION = text(f"{_RESERVATION} WHERE id = :id")
 RESERVATIONS = text(

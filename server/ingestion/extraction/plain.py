@@ -12,6 +12,9 @@ from server.ingestion.extraction.page import ExtractionFailed, Failure, Limits, 
 PAGE_CHARACTERS = 12_000
 """A text without page breaks is cut into pages of at most this length, between paragraphs where possible."""
 _CANDIDATES = ["utf_8", "utf_16", "utf_16_le", "utf_16_be", "cp1256", "cp1252", "iso8859_6", "mac_roman"]
+_REPLACED = "\ufffd"
+_VALID_PER_FAULT = 10
+"""A text with at least so many valid letters beyond ASCII per broken one is damaged UTF-8, not another encoding."""
 _SAMPLE_BYTES = 64 * 1024
 _PARAGRAPH_END = re.compile(r"\n[ \t]*\n")
 
@@ -41,6 +44,9 @@ def decode(content: bytes) -> str:
         pass
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return content.decode("utf-16", "replace")
+    lenient = content.decode("utf-8", "replace")
+    if lenient.count(_REPLACED) * _VALID_PER_FAULT <= sum(character > "\x7f" for character in lenient):
+        return lenient.replace(_REPLACED, "")
     best = from_bytes(content[:_SAMPLE_BYTES], cp_isolation=_CANDIDATES).best()
     return content.decode(best.encoding if best else "cp1252", "replace")
 

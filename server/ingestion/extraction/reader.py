@@ -1,4 +1,4 @@
-"""Which reader opens which type of file. Each is imported only when it is needed: a reader process lives for one file."""
+"""Which reader opens which type of file; each is imported only when needed: a reader process lives for one file."""
 
 from collections.abc import Iterator
 from importlib import import_module

@@ -7,7 +7,6 @@ deterministic and every step asks the stores what is left to do, so a run that d
 import asyncio
 import hashlib
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,33 +15,30 @@ from uuid import UUID
 import structlog
 
 from server import caller
-from server.blobs.port import BlobStore
-from server.corpus.passage import Chunk, Document
-from server.corpus.service import CorpusService
-from server.corpus.vectors import VectorRefs
-from server.database.pool import Connection, Database
+from server.corpus.passage import Document
+from server.database.pool import Connection
 from server.ingestion.chunking import ChunkSize, PageText, TextChunk, chunk_pages
 from server.ingestion.extraction.page import ExtractionFailed, Failure, Page
 from server.ingestion.extraction.worker import Extraction, Opened
 from server.ingestion.job import Job
 from server.ingestion.jobstate import JobState
 from server.ingestion.judging import JudgedPage, PageVerdict, judge
+from server.ingestion.pipeline.indexing import Indexing
+from server.ingestion.pipeline.outcome import explain, main_language, why_nothing
 from server.ingestion.pipeline.run import Run, Superseded
+from server.ingestion.pipeline.stores import Stores
 from server.ingestion.removal import Removal
 from server.ingestion.scratch import Scratch
 from server.ingestion.service import Enqueue
 from server.ingestion.store.pages import PageStore
-from server.models.port import Embedder, ProviderFailure, Purpose
-from server.refusal import Kind, NotFound, Refusal, StoreUnavailable
+from server.models.port import Embedder, ProviderFailure
+from server.refusal import Refusal
 from server.telemetry import metrics
 from server.text import nearduplicate
 from server.text.language import Language
-from server.vectors.port import Vector, VectorRow, VectorStore
 
 PAGE_BATCH = 20
 WRITE_BATCH = 64
-EMBED_BATCH = 64
-_TRANSIENT_KINDS = frozenset({Kind.UNAVAILABLE, Kind.DEADLINE, Kind.ABORTED, Kind.EXHAUSTED})
 
 log = structlog.get_logger(__name__)
 
@@ -53,17 +49,6 @@ class Settings:
 
     chunk_sizes: Mapping[Language, ChunkSize]
     scratch: Scratch
-
-
-@dataclass(frozen=True, slots=True)
-class Stores:
-    """The stores a run writes to."""
-
-    database: Database
-    corpus: CorpusService
-    refs: VectorRefs
-    blobs: BlobStore
-    vectors: VectorStore
 
 
 class Pipeline:
@@ -80,7 +65,7 @@ class Pipeline:
     ) -> None:
         self._stores = stores
         self._extraction = extraction
-        self._embedder = embedder
+        self._indexing = Indexing(stores, embedder)
         self._removal = removal
         self._enqueue = enqueue
         self._settings = settings
@@ -115,14 +100,16 @@ class Pipeline:
         pages = await self._extract(run, document)
         await run.advance(JobState.CHUNKING)
         judged = await asyncio.to_thread(judge, pages, run.job.placement.language)
+        await self._note(run, document, judged)
         chunks = await asyncio.to_thread(self._chunk, document.id, judged)
         generation = await self._write(run, document, judged, chunks)
         await run.advance(JobState.EMBEDDING)
-        index = await self._live_index()
-        await self._embed(run, index)
+        index = await self._indexing.live()
+        await self._indexing.embed(run, index)
         await run.advance(JobState.INDEXING)
-        await self._index(run, index)
-        await self._retire(run, index, generation, len(chunks))
+        await self._indexing.index(run, index)
+        await self._indexing.retire(run, index, generation, len(chunks))
+        await run.advance(JobState.READY)
 
     async def _extract(self, run: Run, document: Document) -> list[Page]:
         """Read the pages that no earlier run of the same file has read."""
@@ -171,27 +158,32 @@ class Pipeline:
         )
         chunks = list(chunk_pages(document_id, texts, self._settings.chunk_sizes))
         if not chunks:
-            raise ExtractionFailed(Failure.NO_TEXT, _why_nothing(pages))
+            raise ExtractionFailed(Failure.NO_TEXT, why_nothing(pages))
         return chunks
 
-    async def _write(
-        self, run: Run, document: Document, pages: Sequence[JudgedPage], chunks: Sequence[TextChunk]
-    ) -> int:
-        """Write verdicts and texts; the chunks of earlier generations stay until the new ones have vectors."""
-        corpus, where = self._stores.corpus, run.job.placement
+    async def _note(self, run: Run, document: Document, pages: Sequence[JudgedPage]) -> None:
+        """Write the verdict on every page, also of a document that will fail by them."""
         async with self._stores.database.transaction() as connection:
             left_out = sum(page.verdict is not PageVerdict.INDEXED for page in pages)
-            await run.report(connection, chunks_total=len(chunks), pages_rejected=left_out)
+            await run.report(connection, pages_rejected=left_out)
             await self._pages.judge(connection, document.id, pages)
-            language = _main_language(pages)
+            language = main_language(pages)
             await run.set_language(connection, language)
-            await corpus.describe_document(
+            await self._stores.corpus.describe_document(
                 connection,
                 document.id,
                 page_count=len(pages),
                 flagged_page_count=sum(page.flagged for page in pages),
                 language=language,
             )
+
+    async def _write(
+        self, run: Run, document: Document, pages: Sequence[JudgedPage], chunks: Sequence[TextChunk]
+    ) -> int:
+        """Write the texts; the chunks of earlier generations stay until the new ones have vectors."""
+        corpus, where = self._stores.corpus, run.job.placement
+        async with self._stores.database.transaction() as connection:
+            await run.report(connection, chunks_total=len(chunks))
             if (document.namespace, document.subject, document.grade) != (where.namespace, where.subject, where.grade):
                 await corpus.file_document(connection, document.id, where.namespace, where.subject, where.grade)
                 await self._forget_vectors(connection, document.id)
@@ -223,70 +215,6 @@ class Pipeline:
                         await self._pages.link(connection, document.id, page.number, other)
                     break
 
-    async def _live_index(self) -> str:
-        index = await self._stores.vectors.live()
-        if index is None:
-            raise StoreUnavailable("There is no search index yet.", store="vectors")
-        return index
-
-    async def _embed(self, run: Run, index: str) -> None:
-        """Make the vectors that are missing, batch by batch; the same text is never embedded twice."""
-        after = ""
-        while chunks := await self._missing(run, index, after):
-            after = chunks[-1].id
-            await self._vectors_of(run, chunks)
-
-    async def _vectors_of(self, run: Run, chunks: Sequence[Chunk]) -> dict[str, Vector]:
-        """Return the vectors of chunks by content hash, from what is kept or from the model."""
-        model = self._embedder.name
-        texts = {chunk.content_hash: chunk.text for chunk in chunks}
-        vectors = await self._stores.refs.kept(model, list(texts))
-        unknown = [content for content in texts if content not in vectors]
-        if unknown:
-            made = await self._embedder.embed([texts[content] for content in unknown], Purpose.PASSAGE)
-            fresh = dict(zip(unknown, made, strict=True))
-            async with self._stores.database.transaction() as connection:
-                await run.report(connection)
-                await self._stores.refs.keep(connection, model, fresh)
-            vectors |= fresh
-        return vectors
-
-    async def _index(self, run: Run, index: str) -> None:
-        """Write the vectors that the index lacks, and note each batch once the store has acknowledged it."""
-        done = await self._stores.refs.count(index, document_id=run.job.document_id)
-        after = ""
-        while chunks := await self._missing(run, index, after):
-            after = chunks[-1].id
-            vectors = await self._vectors_of(run, chunks)
-            rows = [_row(chunk, vectors[chunk.content_hash]) for chunk in chunks]
-            began = time.monotonic()
-            await self._stores.vectors.upsert(index, rows)
-            metrics.record_milvus_upsert(run.job.placement.namespace, time.monotonic() - began, len(rows))
-            done += len(chunks)
-            async with self._stores.database.transaction() as connection:
-                await run.report(connection, chunks_done=min(done, run.progress.chunks_total))
-                await self._stores.refs.refer(connection, index, self._embedder.name, self._embedder.dimensions, chunks)
-        await self._stores.vectors.flush(index)
-
-    async def _missing(self, run: Run, index: str, after: str) -> list[Chunk]:
-        return await self._stores.refs.missing(index, document_id=run.job.document_id, after=after, limit=EMBED_BATCH)
-
-    async def _retire(self, run: Run, index: str, generation: int, expected: int) -> None:
-        """Delete what earlier generations left, vectors first; compare the counts and declare the document ready."""
-        document_id = run.job.document_id
-        async with self._stores.database.transaction() as connection:
-            gone = await self._stores.corpus.obsolete_chunks(connection, document_id, generation)
-        if gone:
-            for name in await self._stores.vectors.indexes():
-                await self._stores.vectors.delete(name, gone)
-        async with self._stores.database.transaction() as connection:
-            await run.report(connection, chunks_done=expected)
-            chunks = await self._stores.corpus.retire_chunks(connection, document_id, generation)
-        vectors = await self._stores.refs.count(index, document_id=document_id)
-        if not chunks == vectors == expected:
-            raise CountsDiffer(f"{expected} chunks were made, {chunks} are stored and {vectors} have vectors")
-        await run.advance(JobState.READY)
-
     async def _step_aside(self, run: Run) -> None:
         """Stop without a trace: of a cancelled job, also what this run may have written since."""
         log.info("ingestion_superseded", job_id=str(run.job.id))
@@ -311,25 +239,6 @@ class Pipeline:
         )
 
 
-class CountsDiffer(Exception):
-    """The stores do not agree after a run; another run finds what is missing."""
-
-
-def explain(error: Exception) -> tuple[str, bool]:
-    """Return why a run failed, in words for an operator, and whether another try may help."""
-    if isinstance(error, ExtractionFailed):
-        return str(error), error.transient
-    if isinstance(error, NotFound):
-        return "NOT_FOUND: the document or its file is gone", False
-    if isinstance(error, Refusal):
-        return f"{error.reason}: {error}", error.kind in _TRANSIENT_KINDS
-    if isinstance(error, ProviderFailure):
-        return "MODEL_UNAVAILABLE: the embedding model failed", error.transient
-    if isinstance(error, CountsDiffer):
-        return f"COUNTS_DIFFER: {error}", True
-    return f"INTERNAL: {type(error).__name__}", True
-
-
 async def _give_back(run: Run) -> None:
     try:
         await run.give_back()
@@ -341,31 +250,3 @@ def _record_end(job: Job, seconds: float) -> None:
     if job.state.final:
         metrics.record_ingestion_job(job.state.lower(), job.placement.language or "unknown", seconds)
         log.info("ingestion_ended", job_id=str(job.id), state=job.state, seconds=round(seconds, 3))
-
-
-def _main_language(pages: Sequence[JudgedPage]) -> Language:
-    """Return the language of most of the indexed text."""
-    weights: Counter[Language] = Counter()
-    for page in pages:
-        if page.verdict is PageVerdict.INDEXED:
-            weights[page.language] += len(page.text)
-    return weights.most_common(1)[0][0] if weights else Language.OTHER
-
-
-def _why_nothing(pages: Sequence[JudgedPage]) -> str:
-    """Return the commonest reasons why no page can be searched, as a sentence."""
-    reasons = Counter(page.reason for page in pages).most_common(3)
-    return "no page can be searched: " + " ".join(f"({count}x) {reason}" for reason, count in reasons)
-
-
-def _row(chunk: Chunk, vector: Vector) -> VectorRow:
-    return VectorRow(
-        chunk_id=chunk.id,
-        vector=vector,
-        document_id=chunk.document_id,
-        namespace=chunk.namespace,
-        subject=chunk.subject,
-        grade=chunk.grade,
-        language=chunk.language,
-        owner_id=chunk.owner_id if chunk.private else None,
-    )

@@ -46,7 +46,8 @@ UNFINISHED = text(
 NOTE = text("WITH moved AS (SELECT id, state FROM ingestion_job WHERE id = :id)" + _AUDIT)
 MOVE = text(
     "UPDATE ingestion_job SET state = :state, updated_at = clock_timestamp(), heartbeat_at = clock_timestamp(),"
-    " failure_reason = CASE WHEN :state IN ('FAILED', 'CANCELLED') THEN :reason ELSE '' END,"
+    " failure_reason = CASE WHEN :state IN ('FAILED', 'CANCELLED') OR CAST(:wait_seconds AS float8) IS NOT NULL"
+    " THEN :reason ELSE '' END,"
     " attempts = :attempts, run_id = CAST(:run_id AS uuid),"
     " next_attempt_at = CASE WHEN CAST(:wait_seconds AS float8) IS NULL THEN NULL"
     " ELSE clock_timestamp() + make_interval(secs => CAST(:wait_seconds AS float8)) END"

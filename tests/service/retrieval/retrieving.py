@@ -7,7 +7,6 @@ from uuid import UUID, uuid4
 
 from server.caller import Caller, Tier, acting_as
 from server.corpus.passage import CorpusFilter
-from server.database.once import Once
 from server.database.pool import Database
 from server.models.port import Purpose
 from server.retrieval.answer import Question
@@ -54,7 +53,6 @@ async def running(database: Database, texts: Sequence[str] = LESSONS, **terms: f
     wallet = WalletService(database)
     room = furnish(
         database,
-        Once(database),
         wallet,
         library,
         vectors,

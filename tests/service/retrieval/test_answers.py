@@ -224,7 +224,7 @@ async def test_an_empty_wallet_is_told_what_is_needed(process: Process, make_use
 async def test_a_quarter_of_the_price_buys_a_cheaper_answer(process: Process, make_user, owner) -> None:
     with acting_as(make_user(tokens=20_000)):
         full = await process.room.answers.estimate(question())
-    poor = make_user(tokens=full.max_tokens // 4)
+    poor = make_user(tokens=full.likely_tokens // 4)
     events = await ask(process, poor)
     assert Step.PLAN in {event.payload.degraded.step for event in events if isinstance(event.payload, StepDegraded)}
     assert process.model.tasks[-1].small

@@ -72,6 +72,7 @@ def expire_everything(owner):
     owner.execute("SELECT wallet_expire(1000, %s)", [uuid4()])
 
 
+@pytest.mark.slow
 def test_fifty_kills_at_random_points_change_no_sum(server, owner, make_user, books):
     chance, receipts = random.Random(20_260_501), {}
     users = [make_user(tokens=GRANT) for _ in range(4)]

@@ -118,11 +118,31 @@ async def test_the_sweeper_shows_the_gauges(wallet, student, reservation, seen, 
     assert (seen.active, seen.stale) == (1, 0)
 
 
+@pytest.mark.parametrize("seconds", [0, -1, 86_401])
+def test_a_time_to_live_that_makes_no_sense_is_refused(database, seconds):
+    with pytest.raises(ValueError, match="86400 seconds"):
+        WalletService(database, reservation_ttl_seconds=seconds)
+
+
 async def test_an_open_hold_older_than_five_minutes_is_stale(database, student, seen, books):
     patient = WalletService(database, reservation_ttl_seconds=600, meters=seen.meters())
     books.age((await patient.reserve(student.user_id, 10, "ask", uuid4())).id, 301)
     await patient.expire_overdue()
     assert seen.stale == 1
+
+
+async def test_an_overdue_hold_shows_as_expired_before_any_sweep(wallet, reservation, books):
+    books.age(reservation.id, 300.1)
+    assert (await wallet.reservation(reservation.id)).status is Status.EXPIRED
+    for status, shown in ((Status.HELD, 0), (Status.EXPIRED, 1)):
+        assert len((await wallet.reservations(None, status, size=0, page_token="")).items) == shown
+    assert books.status(reservation.id) == "held"
+
+
+async def test_a_retried_reserve_shows_that_its_hold_ran_out(wallet, student, reservation, books):
+    books.age(reservation.id, 300.1)
+    again = await wallet.reserve(student.user_id, 100, "ask", reservation.request_id)
+    assert (again.id, again.status) == (reservation.id, Status.EXPIRED)
 
 
 async def test_an_overdue_hold_counts_as_released_before_any_sweep(wallet, student, reservation, books):

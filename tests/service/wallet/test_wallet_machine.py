@@ -335,6 +335,7 @@ async def unaudited(*_: object) -> None:
     """Record nothing."""
 
 
+@pytest.mark.slow
 def test_no_sequence_of_operations_replays_and_crashes_breaks_the_books(addresses, owner, make_user):
     with asyncio.Runner() as runner:
         database = Database(addresses.url, pool_size=4)

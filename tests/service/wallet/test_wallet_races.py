@@ -83,6 +83,28 @@ async def test_racing_overages_never_pay_more_than_there_is(crowd, student, book
     assert books.problems() == {}
 
 
+async def test_reconciling_under_traffic_finds_nothing(crowd, make_user):
+    users, together = [make_user(tokens=2_000) for _ in range(4)], asyncio.Semaphore(16)
+    answering = True
+
+    async def answer(number):
+        user = users[number % 4]
+        async with together, crowd.hold(user.user_id, 40, "ask", uuid4()) as hold:
+            hold.spend(number % 90)
+
+    async def reconcile():
+        reports = []
+        while answering:
+            reports.append(await crowd.reconcile())
+        return reports
+
+    with acting_as(system()):
+        reconciling = asyncio.create_task(reconcile())
+        await asyncio.gather(*map(answer, range(150)))
+        answering = False
+        assert all(report.ok for report in await reconciling)
+
+
 async def test_everything_at_once_on_two_wallets_never_deadlocks(crowd, credits, make_user, books):
     users, chance, together = (
         [make_user(tokens=3_000), make_user(tokens=3_000)],

@@ -3,7 +3,6 @@
 import asyncio
 import shutil
 import socket
-import subprocess
 import time
 from pathlib import Path
 
@@ -91,12 +90,12 @@ class RedisServer:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.folder = folder
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: asyncio.subprocess.Process | None = None
         self.url = f"redis://127.0.0.1:{self.port}"
 
     async def start(self) -> None:
-        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", self.folder]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.folder)]
+        self.process = await asyncio.create_subprocess_exec("redis-server", *options, stdout=asyncio.subprocess.DEVNULL)
         client = redis.asyncio.Redis.from_url(self.url)
         async with asyncio.timeout(10):
             while True:
@@ -107,10 +106,10 @@ class RedisServer:
                     await asyncio.sleep(0.02)
         await client.aclose()
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         if self.process is not None:
             self.process.kill()
-            self.process.wait()
+            await self.process.wait()
             self.process = None
 
 
@@ -121,11 +120,11 @@ async def server(tmp_path):
     found = RedisServer(tmp_path)
     await found.start()
     yield found
-    found.stop()
+    await found.stop()
 
 
 async def test_two_processes_share_a_limit_through_redis(server):
-    first, second = RedisWindows(server.url), RedisWindows(server.url)
+    first, second = RedisWindows(server.url, timeout_seconds=10), RedisWindows(server.url, timeout_seconds=10)
     hits = await asyncio.gather(*((first, second)[n % 2].hit(TEN, ("user", 1)) for n in range(40)))
     assert sum(wait == 0.0 for wait in hits) == 10
     assert all(0 < wait <= 60 for wait in hits if wait)
@@ -136,10 +135,10 @@ async def test_two_processes_share_a_limit_through_redis(server):
 
 
 async def test_while_redis_is_down_each_process_counts_for_itself_and_then_together_again(server, clock):
-    windows = RedisWindows(server.url, fallback_seconds=5.0, clock=clock)
+    windows = RedisWindows(server.url, fallback_seconds=5.0, timeout_seconds=10, clock=clock)
     for _ in range(10):
         assert await windows.hit(TEN, ("user", 1)) == 0.0
-    server.stop()
+    await server.stop()
     began = time.monotonic()
     alone = [await windows.hit(TEN, ("user", 1)) for _ in range(15)]
     assert sum(wait == 0.0 for wait in alone) == 10

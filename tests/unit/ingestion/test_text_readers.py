@@ -105,3 +105,7 @@ def test_what_is_no_archive_is_a_broken_document(tmp_path: Path) -> None:
     with pytest.raises(ExtractionFailed) as failed:
         list(docx_reader.read(path, Limits()))
     assert failed.value.failure is Failure.BROKEN_FILE
+
+
+def test_a_few_broken_bytes_do_not_spoil_a_text() -> None:
+    assert plain.decode(FRENCH.encode() + b"\xed\xa0\x80 fin") == f"{FRENCH} fin"

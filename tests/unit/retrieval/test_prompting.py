@@ -20,7 +20,7 @@ def passage(text: str = LESSON, title: str = "Physique") -> Passage:
 
 
 def quote(plan: pricing.Plan = pricing.FULL, frame: int = 100) -> Quote:
-    return Quote(plan, pricing.estimate_tokens(frame, plan), pricing.max_tokens(frame, plan))
+    return pricing.quote(frame, plan)
 
 
 FRAME = prompting.frame("Qu'est-ce qu'une force ?", Language.FRENCH, ())
@@ -45,9 +45,9 @@ def test_a_prompt_counts_at_least_the_tokens_of_its_sources() -> None:
 
 def test_a_passage_larger_than_the_plan_is_cut_after_a_sentence() -> None:
     long = passage(LESSON * 20)
-    prompt = prompting.compose(FRAME, 100, [long], quote(pricing.FRUGAL))
+    prompt = prompting.compose(FRAME, 100, [long], quote(pricing.LEAST))
     [source] = prompt.task.sources
-    assert count(source.text) <= pricing.FRUGAL.context_tokens
+    assert count(source.text) <= pricing.LEAST.context_tokens
     assert long.text.startswith(source.text)
     assert source.text.endswith(".")
 

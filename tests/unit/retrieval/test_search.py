@@ -89,7 +89,7 @@ async def test_students_share_reranking_but_not_results(bench: Bench) -> None:
     await bench.search()
     await bench.search(who=Caller(user_id=uuid4(), role=Role.STUDENT, tier=Tier.FREE))
     assert bench.model.asked["rerank"] == 1
-    assert bench.vectors.asked["dense"] == 4
+    assert bench.vectors.asked["dense"] == 2
 
 
 async def test_a_new_document_is_found_by_a_question_asked_before(bench: Bench) -> None:
@@ -199,6 +199,11 @@ async def test_without_a_model_the_school_terms_lead_to_the_other_language() -> 
     assert result.passages[0].text == arabic
     assert ("force", Language.ARABIC) in {(pair.term, pair.language) for pair in result.terms}
     assert bench.model.asked["translate"] == 0
+
+
+async def test_a_library_of_one_language_is_searched_in_that_language_only(bench: Bench) -> None:
+    await bench.search()
+    assert bench.library.asked["full_text"] == 1
 
 
 async def test_a_question_in_the_language_of_the_filter_is_not_translated(bench: Bench) -> None:

@@ -5,16 +5,11 @@ from datetime import UTC, datetime
 import pytest
 
 from server.wallet.report import Check, report
-from server.wallet.reservation import Balance, most_payable
+from server.wallet.reservation import Balance
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 RIGHT = Check("one", True, "nothing found")
 WRONG = Check("two", False, "1 found", 1)
-
-
-@pytest.mark.parametrize(("available", "payable"), [(0, 100), (30, 130), (100, 200), (5_000, 200)])
-def test_a_hold_can_cost_twice_its_estimate_but_not_more_than_there_is(available, payable):
-    assert most_payable(100, available) == payable
 
 
 def test_posted_is_available_and_held_together():
