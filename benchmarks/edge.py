@@ -93,7 +93,7 @@ async def _edge(stack: AsyncExitStack) -> grpc.aio.Channel:
     middleware = Middleware(
         verify,
         Limits(Rates(calls_per_minute=1_000_000), MemoryWindows()),
-        Validation([wallet_pb2.GetBalanceRequest, retrieval_pb2.ResumeAskRequest]),
+        Validation(),
     )
     services = [
         Service(

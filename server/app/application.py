@@ -66,8 +66,9 @@ class App:
         if self._settings.otlp_endpoint:
             traces.configure(self._settings.otlp_endpoint)
             self._stack.callback(traces.shutdown)
-        stores = await open_stores(self._settings, http_url, self._stack)
-        chosen = models.choose(self._settings)
+        breakers = models.make_breakers(self._settings)
+        stores = await open_stores(self._settings, http_url, breakers, self._stack)
+        chosen = models.choose(self._settings, breakers)
         with clearly():
             furnished = await rooms.furnish(self._settings, stores, chosen)
         self._stack.callback(furnished.auth.close)

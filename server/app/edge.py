@@ -4,8 +4,6 @@ import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from google.protobuf.message_factory import GetMessageClass
-
 from server.app.services import BLOBS, MILVUS, NEEDS, POSTGRES
 from server.app.stores import Stores
 from server.blobs.door import Door
@@ -60,11 +58,10 @@ class Edge:
         """Serve. Raises EdgeError."""
         settings, tls = self._settings, _tls(self._settings)
         limits = Limits(_rates(settings), self._windows)
-        requests = [GetMessageClass(method.input_type) for s in services for method in s.descriptor.methods]
         self._grpc = EdgeServer(
             self._listens.grpc,
             services,
-            Middleware(self._verify, limits, Validation(requests), max_streams=settings.limits_concurrent_streams),
+            Middleware(self._verify, limits, Validation(), max_streams=settings.limits_concurrent_streams),
             self._health,
             tls=tls,
             allow_plaintext=settings.allow_plaintext,

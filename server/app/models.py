@@ -30,14 +30,18 @@ class Models:
         return self.chain.states() if self.chain else [ProviderState(self.tutor.name)]
 
 
-def choose(settings: Settings) -> Models:
-    """Return the models that the settings name; without any, the local ones."""
-    local = LocalTutor()
-    breakers = Breakers(
+def make_breakers(settings: Settings) -> Breakers:
+    """Return the breakers of every outside system, shown in `circuit_breaker_state`."""
+    return Breakers(
         settings.breaker_failures,
         settings.breaker_open_seconds,
         on_state=lambda service, state: metrics.set_circuit_breaker_state(service, BreakerState(state)),
     )
+
+
+def choose(settings: Settings, breakers: Breakers) -> Models:
+    """Return the models that the settings name; without any, the local ones."""
+    local = LocalTutor()
     embedder = _embedder(settings, breakers)
     providers = [_provider(provider) for provider in _configured(settings)]
     if not providers:

@@ -31,6 +31,7 @@ from server.quiz.service import QuizService
 from server.retrieval import room as retrieval
 from server.retrieval.search import LiveIndex
 from server.telemetry import metrics
+from server.vectors.filters import index_name
 from server.wallet.credits import CreditService
 from server.wallet.meters import Meters
 from server.wallet.service import WalletService
@@ -131,10 +132,10 @@ async def _live_index(stores: Stores, models: Models) -> LiveIndex:
 
     Raises StartupError when searches run on vectors of another model: mixing the two would find nothing sensible.
     """
-    name = index_name(models.embedder.name)
+    name = index_name(models.embedder.name, models.embedder.dimensions)
     await stores.vectors.create_index(name, models.embedder.dimensions)
     live = await stores.vectors.live()
-    if live not in (None, name) and await stores.vectors.count(live):
+    if live and live != name and await stores.vectors.count(live):
         raise StartupError(
             f"BACMR_EMBEDDING_MODEL: the library is indexed as {live}, but the settings name {models.embedder.name}; "
             "set the former model again, or reindex."
@@ -142,12 +143,6 @@ async def _live_index(stores: Stores, models: Models) -> LiveIndex:
     if live != name:
         await stores.vectors.activate(name)
     return LiveIndex(name, models.embedder, semantic=not isinstance(models.embedder, LocalEmbedder))
-
-
-def index_name(embedder: str) -> str:
-    """Return the index that holds an embedder's vectors: another model or version means another index."""
-    plain = "".join(sign if sign.isalnum() else "_" for sign in embedder)
-    return f"chunks__{plain}"
 
 
 def _always(live: LiveIndex) -> Callable[[], Awaitable[LiveIndex]]:

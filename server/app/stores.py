@@ -12,9 +12,13 @@ from server.config import Settings
 from server.database import migrate
 from server.database.embedded import SERVER, EmbeddedPostgres, attach_or_start
 from server.database.pool import Database
+from server.models.breakers import Breakers
 from server.telemetry import metrics
+from server.vectors.hot import HotVectors
 from server.vectors.lite import MilvusLite
+from server.vectors.lite_rows import LiteRows
 from server.vectors.milvus import MilvusStore
+from server.vectors.port import VectorStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +28,14 @@ class Stores:
 
     database: Database
     database_url: str
-    vectors: MilvusStore
+    vectors: VectorStore
     blobs: ObjectBlobs
     tickets: Tickets
     secret: bytes
     alone: bool
 
 
-async def open_stores(settings: Settings, http_url: str, stack: AsyncExitStack) -> Stores:
+async def open_stores(settings: Settings, http_url: str, breakers: Breakers, stack: AsyncExitStack) -> Stores:
     """Start or reach every store; `stack` closes them in the reverse order. Raises StartupError."""
     folder = data_folder(settings.data_dir)
     with clearly():
@@ -39,7 +43,7 @@ async def open_stores(settings: Settings, http_url: str, stack: AsyncExitStack) 
         database = Database(url, settings.database_pool_size)
         await database.open()
         stack.push_async_callback(database.close)
-        vectors = await _milvus(settings, stack)
+        vectors = await _milvus(settings, breakers, stack)
         secret = secret_from(folder / "secret")
         tickets = Tickets(secret, http_url)
         blobs = open_blobs(settings.blob_url or (folder / "blobs").absolute().as_uri(), tickets)
@@ -105,13 +109,18 @@ async def _postgres(settings: Settings, stack: AsyncExitStack) -> str:
     return postgres.connection.url()
 
 
-async def _milvus(settings: Settings, stack: AsyncExitStack) -> MilvusStore:
-    uri, token = settings.milvus_uri, settings.milvus_token.get_secret_value()
-    if not uri:
+async def _milvus(settings: Settings, breakers: Breakers, stack: AsyncExitStack) -> VectorStore:
+    if settings.milvus_uri:
+        token = settings.milvus_token.get_secret_value()
+        vectors: MilvusStore | HotVectors = MilvusStore(
+            settings.milvus_uri, token, observe=_observe, guard=breakers.call
+        )
+    else:
         lite = MilvusLite(settings.data_dir / "milvus")
-        uri = await lite.start()
+        await lite.start()
         stack.push_async_callback(lite.stop)
-    vectors = MilvusStore(uri, token, observe=_observe)
+        rows = LiteRows(lite.uri, lite.counter_file)
+        vectors = HotVectors(MilvusStore(lite.uri, observe=_observe, guard=breakers.call), rows, observe=_observe)
     stack.push_async_callback(vectors.close)
     await vectors.open()
     return vectors

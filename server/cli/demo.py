@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,10 @@ QUESTIONS = (
 QUIZ_TOPIC = "la photosynthèse"
 QUIZ_QUESTIONS = 3
 
-console = Console(highlight=False)
+PLAIN_WIDTH = 120
+"""Columns where the output is no terminal."""
+
+console = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
 
 
 @dataclass(frozen=True, slots=True)

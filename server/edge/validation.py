@@ -1,6 +1,6 @@
 """The contract's rules on fields (protovalidate), checked for every request in one place."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final
 
 import protovalidate
@@ -17,11 +17,9 @@ Check = Callable[[Message, bytes], None]
 class Validation:
     """Checks requests by the contract's rules, which are pure: they do not look at the clock."""
 
-    def __init__(self, warm: Iterable[type[Message]] = ()) -> None:
-        """Compile the rules of message types that will come."""
+    def __init__(self) -> None:
+        """Make a validator; it compiles the rules of a type when the type's reader is made."""
         self._validator = protovalidate.Validator()
-        for message_type in warm:
-            self.reader(message_type)
 
     def reader(self, message_type: type[Message]) -> "Reader":
         """Return what reads messages of a type. Compiles its rules, about 20 ms, so that no call waits for it."""

@@ -228,8 +228,7 @@ class AnswerService:
             except InsufficientBalance as refusal:
                 available = int(refusal.metadata["available"])
                 quote = pricing.choose(frame_tokens, min(available, quote.max_charge_tokens - 1))
-        needed = pricing.quote(frame_tokens, pricing.PLANS[-1]).max_charge_tokens
-        raise InsufficientBalance(needed=needed, available=available)
+        raise InsufficientBalance(needed=pricing.least_tokens(frame_tokens), available=available)
 
     async def _hold(self, user_id: UUID, estimate_tokens: int, request_id: UUID) -> Reservation:
         """Reserve under the question's own id, or under a new one when an opening that failed used it up."""

@@ -30,9 +30,10 @@ class Plan:
 FULL = Plan("full", passages=8, context_tokens=3_600, likely_answer_tokens=350, max_answer_tokens=900, small=False)
 LEAN = Plan("lean", passages=4, context_tokens=1_500, likely_answer_tokens=250, max_answer_tokens=500, small=True)
 FRUGAL = Plan("frugal", passages=2, context_tokens=500, likely_answer_tokens=120, max_answer_tokens=240, small=True)
-LEAST = Plan("least", passages=1, context_tokens=220, likely_answer_tokens=70, max_answer_tokens=110, small=True)
-PLANS = (FULL, LEAN, FRUGAL, LEAST)
-"""Best first."""
+PLANS = (FULL, LEAN, FRUGAL)
+"""Best first; a wallet that can hold none of them gets one passage, as long as it can pay for (`_last`)."""
+LAST_CONTEXT_TOKENS = 80
+LAST_ANSWER_SHARE = 0.35
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,21 @@ def quote(frame_tokens: int, plan: Plan) -> Quote:
 def choose(frame_tokens: int, available_tokens: int) -> Quote | None:
     """Return the best plan that a wallet can hold; None when it can hold none."""
     quotes = (quote(frame_tokens, plan) for plan in PLANS)
-    return next((each for each in quotes if each.max_charge_tokens <= available_tokens), None)
+    best = next((each for each in quotes if each.max_charge_tokens <= available_tokens), None)
+    if best is None and available_tokens >= least_tokens(frame_tokens):
+        return quote(frame_tokens, _last(available_tokens - frame_tokens))
+    return best
+
+
+def least_tokens(frame_tokens: int) -> int:
+    """Return what a wallet must hold for any answer at all."""
+    return frame_tokens + LAST_CONTEXT_TOKENS + LEAST_ANSWER_TOKENS
+
+
+def _last(room: int) -> Plan:
+    """Return the plan of one short passage and a short answer that takes all the room."""
+    answer = max(LEAST_ANSWER_TOKENS, min(FRUGAL.max_answer_tokens, int(room * LAST_ANSWER_SHARE)))
+    return Plan("last", 1, room - answer, answer, answer, small=True)
 
 
 def answer_budget(quoted: Quote, prompt_tokens: int) -> int:

@@ -17,7 +17,7 @@ from server.text.tokens import boundaries, count
 
 SOURCE_MARKUP_TOKENS = 24
 """What surrounds a source in a prompt: its number, page and separators."""
-LEAST_SOURCE_TOKENS = 64
+LEAST_SOURCE_TOKENS = 24
 """A source is cut to no less than this."""
 TURN_CHARACTERS = 1_200
 """How much of an earlier answer a follow-up question sees."""

@@ -11,6 +11,7 @@ from server.retrieval import citations
 from server.retrieval.answer import Closing, Orphan
 from server.retrieval.events import Completed, Delta, Ending, Event, PassagesFound, Validation
 from server.retrieval.generation import Means
+from server.retrieval.journal import Lost
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +43,10 @@ class Recovery:
         for orphan in orphans:
             # The hold is the student's, and so is the request that settles it.
             with caller.acting_as(Caller(user_id=orphan.user_id, role=Role.STUDENT, request_id=orphan.request_id)):
-                await self._close(orphan)
+                try:
+                    await self._close(orphan)
+                except Lost:
+                    log.info("answer_left_to_another_process", answer_id=str(orphan.answer_id))
         return len(orphans)
 
     async def forget(self, days: int = RETENTION_DAYS) -> int:

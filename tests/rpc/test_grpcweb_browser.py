@@ -1,4 +1,4 @@
-"""Official clients (connect-web, grpc-web) in a real browser, on another origin than the server, through both proxies."""
+"""Official clients (connect-web, grpc-web) in a real browser, on another origin than the server, via both proxies."""
 
 import asyncio
 import json

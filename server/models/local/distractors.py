@@ -34,17 +34,16 @@ def distractors(
 
 
 def _distinct(key: Key, sentence: str, candidates: Iterator[str], wanted: int) -> list[str]:
-    """Keep candidates that share no stem with the key, each other's or the sentence."""
-    used = [set(terms(key.text))]
-    around = f" {canonical(sentence)} "
+    """Keep candidates that share no stem with the sentence (the key is part of it) or with each other."""
+    used = set(terms(sentence)) | {canonical(key.text)}
     chosen: list[str] = []
     for candidate in candidates:
-        stems = set(terms(candidate))
-        known = any(stems & other for other in used) if key.kind is not KeyKind.NUMBER else stems in used
-        if len(chosen) == wanted or not stems or known or f" {canonical(candidate)} " in around:
-            continue
-        used.append(stems)
-        chosen.append(candidate)
+        stems = {canonical(candidate)} if key.kind is KeyKind.NUMBER else set(terms(candidate))
+        if len(chosen) == wanted:
+            break
+        if stems and not stems & used:
+            used |= stems
+            chosen.append(candidate)
     return chosen
 
 

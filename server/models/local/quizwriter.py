@@ -221,23 +221,22 @@ def _multiple_choice(
     """Ask which of four statements are true: this sentence and its neighbour are, two falsified others are not."""
     following = next((each for each in facts if _follows(fact, each)), None)
     true = [fact] if following is None else [fact, following]
-    false: list[str] = []
-    for other in facts:
-        if other not in true and len(false) < OPTIONS - len(true):
-            statement = _falsified(other, others, task.sources, rng)
-            if statement is not None:
-                false.append(statement)
-    if len(false) < 2:
-        return None
     right = [" ".join(each.text.split()) for each in true]
-    options = right + false
-    rng.shuffle(options)
+    options = {canonical(statement): statement for statement in right}
+    for other in facts:
+        statement = _falsified(other, others, task.sources, rng) if other not in true else None
+        if statement is not None and len(options) < OPTIONS:
+            options.setdefault(canonical(statement), statement)
+    if len(options) < len(true) + 2:
+        return None
+    shuffled = list(options.values())
+    rng.shuffle(shuffled)
     last = true[-1]
     quote = fact.source.text[fact.start : last.start + len(last.text)]
     whole = Fact(fact.source, fact.start, quote, fact.language, fact.keys, fact.relevance)
-    correct = tuple(sorted(options.index(statement) for statement in right))
+    correct = tuple(sorted(map(shuffled.index, right)))
     return _draft(
-        frames, task, whole, QuestionKind.MULTIPLE_CHOICE, frames.choose_all, options=tuple(options), correct=correct
+        frames, task, whole, QuestionKind.MULTIPLE_CHOICE, frames.choose_all, options=tuple(shuffled), correct=correct
     )
 
 

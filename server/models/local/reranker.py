@@ -12,20 +12,20 @@ import numpy as np
 from server.models.local.evidence import FEATURES, evidence, passage, question
 
 WEIGHTS: Final = {
-    "bm25": 1.63,
-    "pool_bm25": 0.59,
-    "coverage": 2.16,
-    "pool_coverage": 1.51,
-    "share_of_terms": 0.89,
-    "parts_of_words": 8.40,
+    "bm25": 1.65,
+    "pool_bm25": 0.51,
+    "coverage": 2.20,
+    "pool_coverage": 1.48,
+    "share_of_terms": 0.93,
+    "parts_of_words": 8.25,
     "within_10": 2.23,
-    "within_20": 1.30,
-    "neighbours": 1.76,
-    "begins_late": -1.17,
-    "length": -1.75,
-    "cosine": 6.73,
-    "names": 1.46,
-    "number_wanted": 1.02,
+    "within_20": 1.32,
+    "neighbours": 1.74,
+    "begins_late": -1.14,
+    "length": -1.68,
+    "cosine": 7.21,
+    "names": 1.45,
+    "number_wanted": 1.01,
 }
 
 _VECTOR: Final = np.array([WEIGHTS[name] for name in FEATURES])

@@ -33,9 +33,10 @@ def test_sources_are_numbered_as_the_passages_are_shown() -> None:
 
 
 def test_a_prompt_and_its_longest_answer_stay_within_the_quote() -> None:
-    for plan in pricing.PLANS:
-        prompt = prompting.compose(FRAME, 100, [passage() for _ in range(10)], quote(plan))
-        assert prompt.tokens + prompt.task.max_tokens <= quote(plan).max_charge_tokens
+    for available in (pricing.least_tokens(100), 400, 700, 1_200, 3_000, 10_000):
+        quoted = pricing.choose(100, available)
+        prompt = prompting.compose(FRAME, 100, [passage() for _ in range(10)], quoted)
+        assert prompt.tokens + prompt.task.max_tokens <= quoted.max_charge_tokens <= available
 
 
 def test_a_prompt_counts_at_least_the_tokens_of_its_sources() -> None:
@@ -45,9 +46,9 @@ def test_a_prompt_counts_at_least_the_tokens_of_its_sources() -> None:
 
 def test_a_passage_larger_than_the_plan_is_cut_after_a_sentence() -> None:
     long = passage(LESSON * 20)
-    prompt = prompting.compose(FRAME, 100, [long], quote(pricing.LEAST))
+    prompt = prompting.compose(FRAME, 100, [long], quote(pricing.FRUGAL))
     [source] = prompt.task.sources
-    assert count(source.text) <= pricing.LEAST.context_tokens
+    assert count(source.text) <= pricing.FRUGAL.context_tokens
     assert long.text.startswith(source.text)
     assert source.text.endswith(".")
 
