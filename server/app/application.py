@@ -1,7 +1,7 @@
 """The running server: everything started in order, and stopped in the reverse order whatever happens."""
 
 import asyncio
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 
 from server.admin.service import AdminService
 from server.app import models, rooms
@@ -10,7 +10,7 @@ from server.app.models import Models
 from server.app.rooms import Rooms
 from server.app.schedule import schedule, tasks
 from server.app.services import overview, services
-from server.app.startup import clearly
+from server.app.startup import cancelled, clearly
 from server.app.stores import Stores, open_stores
 from server.caller import acting_as, system
 from server.config import Settings
@@ -95,13 +95,7 @@ class App:
             stop_seconds=self._settings.drain_seconds,
         )
         working = asyncio.create_task(worker.work(), name="worker")
-
-        async def stop() -> None:
-            working.cancel()
-            with suppress(asyncio.CancelledError):
-                await working
-
-        self._stack.push_async_callback(stop)
+        self._stack.push_async_callback(cancelled, working)
 
 
 def _admin(stores: Stores, furnished: Rooms) -> AdminService:

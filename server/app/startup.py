@@ -1,5 +1,6 @@
-"""What can be wrong with a start, as one line that says what to do."""
+"""Starting and stopping: what can be wrong as one line that says what to do, and tasks that end when told."""
 
+import asyncio
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from server.edge.policy import EdgeError
 from server.refusal import Refusal, StoreUnavailable
 from server.vectors.lite import StartFailed
 
+CANCEL_AGAIN_SECONDS = 15.0
+"""A task that a library kept from hearing its cancel is told again."""
 OWNER_ONLY = 0o700
 PASSABLE = 0o711
 """As root the embedded PostgreSQL runs as another user, who must pass through the data folder to its own part."""
@@ -50,3 +53,10 @@ def data_folder(folder: Path) -> Path:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise StartupError(f"BACMR_DATA_DIR: {folder} is not writable; choose a folder of yours.")
     return folder
+
+
+async def cancelled(task: asyncio.Task[None]) -> None:
+    """End a task and wait until it has ended."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=CANCEL_AGAIN_SECONDS)

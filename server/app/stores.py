@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from server.app.startup import clearly, data_folder
+from server.app.startup import cancelled, clearly, data_folder
 from server.blobs.objects import ObjectBlobs, open_blobs
 from server.blobs.tickets import Tickets, secret_from
 from server.config import Settings
@@ -104,7 +104,7 @@ async def _postgres(settings: Settings, stack: AsyncExitStack) -> str:
     postgres = EmbeddedPostgres(settings.data_dir / "postgres").start()
     stack.callback(postgres.stop)
     watching = asyncio.create_task(postgres.supervise(), name="postgres")
-    stack.push_async_callback(_cancelled, watching)
+    stack.push_async_callback(cancelled, watching)
     await asyncio.to_thread(migrate.upgrade, postgres.connection.owner_url(), app_login=SERVER)
     return postgres.connection.url()
 
@@ -135,9 +135,3 @@ def _observe(operation: str, namespace: str, seconds: float, rows: int) -> None:
         metrics.record_milvus_upsert(namespace, seconds, rows)
     elif operation == "search":
         metrics.record_milvus_query(namespace, seconds)
-
-
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
+import psycopg
 import pytest
 
 from server.caller import Role, acting_as, current, system
@@ -172,14 +173,29 @@ async def test_guesses_survive_a_restart(credits, database, student, seen):
 
 
 async def test_a_hundred_guesses_at_once_count_as_a_hundred(credits, student, owner):
-    async def attempt():
+    async def attempt(number):
         try:
-            await credits.redeem("AAAA-AAAA-AAAA-AAAA", uuid4())
+            with acting_as(replace(student, address=f"198.51.100.{number}")):
+                await credits.redeem("AAAA-AAAA-AAAA-AAAA", uuid4())
         except (VoucherUnknown, TooManyAttempts) as refusal:
             return type(refusal)
 
-    outcomes = await asyncio.gather(*(attempt() for _ in range(100)))
+    outcomes = await asyncio.gather(*map(attempt, range(100)))
     assert outcomes.count(VoucherUnknown) == UNKNOWN_CODES_PER_USER
+
+
+async def test_a_guess_waits_for_the_user_s_guess_before_it(credits, student, owner, addresses):
+    await guess(credits, UNKNOWN_CODES_PER_USER - 1)
+    waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)"
+    with psycopg.connect(addresses.owner_url, options="-c search_path=bacmr") as first:
+        asked = [student.user_id, b"x" * 32, uuid4(), UNKNOWN_CODES_PER_USER]
+        first.execute("SELECT wallet_guess_voucher(%s, '203.0.113.1', %s, %s, %s, 50, 900)", asked)
+        second = asyncio.create_task(credits.redeem("AAAA-AAAA-AAAA-AAAA", uuid4()))
+        while not second.done() and not owner.execute(waiting).fetchone()[0]:  # noqa: ASYNC110 - PostgreSQL has no event
+            await asyncio.sleep(0)
+        first.commit()
+    with pytest.raises(TooManyAttempts):
+        await second
 
 
 @pytest.mark.parametrize(

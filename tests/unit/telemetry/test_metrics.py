@@ -4,8 +4,9 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ def record_everything() -> None:
     metrics.record_rate_limit_rejection("user", "/x")
     metrics.set_wallet_discrepancies("chain", 0)
     metrics.set_calls_in_flight("/x", 1)
-    metrics.record_call("/x", "OK", 0.01)
+    metrics.record_calls("/x", "OK", [0.01, 0.02])
     metrics.record_first_token("/x", 0.2)
     metrics.record_cache("chunk", hit=True)
     metrics.record_cache("chunk", hit=False)
@@ -110,8 +111,20 @@ def test_labels_stay_bounded_whatever_comes():
     assert {s["labels"]["word"]: s["value"] for s in series}["other"] == 51
 
 
+@dataclass
+class Call:
+    path: str = "/journal"
+    code: str = "OK"
+    seconds: float = 0.5
+    ended_at: float = 0.0
+    request_id: UUID = field(default_factory=uuid4)
+    user_id: UUID | None = None
+    address: str = "127.0.0.1"
+    quiet: bool = True
+
+
 def test_a_call_that_ended_is_counted_when_the_metrics_are_read():
-    calls.ended("/journal", "OK", 0.5, uuid4(), None, "127.0.0.1", quiet=True)
+    calls.ended(Call())
     series = export.snapshot()["metrics"]["grpc_calls_total"]["series"]
     assert {"labels": {"method": "/journal", "code": "OK"}, "value": 1.0} in series
 

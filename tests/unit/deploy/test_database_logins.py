@@ -1,0 +1,66 @@
+"""The logins of a real PostgreSQL, as roles.sql makes them: enough for the server, and no more."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from server.database import migrate
+from server.database.embedded import EmbeddedPostgres
+from server.database.pool import Database
+
+pytestmark = pytest.mark.skipif(shutil.which("psql") is None, reason="psql is not installed")
+
+
+@pytest.fixture(scope="module")
+def cluster(root: Path) -> Iterator[EmbeddedPostgres]:
+    """A new cluster that roles.sql was run on."""
+    with tempfile.TemporaryDirectory(prefix="bacmr-test-") as name:
+        folder = Path(name)
+        os.chmod(folder, 0o711)
+        server = EmbeddedPostgres(folder / "postgres", durable=False).start()
+        try:
+            for login in ("migrator", "server"):
+                (folder / f"postgres_{login}_password").write_text(f"{login}'s")
+            subprocess.run(
+                ["psql", server.connection.owner_url("postgres"), "--file", root / "deploy/postgres/roles.sql"],
+                env={**os.environ, "SECRETS": name},
+                check=True,
+                capture_output=True,
+                timeout=60,
+            )
+            yield server
+        finally:
+            server.stop()
+
+
+def address(cluster: EmbeddedPostgres, login: str) -> str:
+    return f"postgresql://bacmr_{login}:{login}%27s@/bacmr?host={cluster.connection.host}"
+
+
+async def test_the_migrator_makes_the_schema_and_the_server_works_on_it(cluster: EmbeddedPostgres) -> None:
+    migrate.upgrade(address(cluster, "migrator"))
+    database = Database(address(cluster, "server"), pool_size=2)
+    await database.open()
+    healthy = await database.healthy()
+    await database.close()
+    assert healthy
+    assert migrate.current(address(cluster, "migrator")) == migrate.head()
+
+
+def test_the_migrator_may_migrate_again(cluster: EmbeddedPostgres) -> None:
+    migrate.upgrade(address(cluster, "migrator"))
+    migrate.upgrade(address(cluster, "migrator"))
+
+
+def test_the_server_can_neither_become_the_owner_nor_change_the_schema(cluster: EmbeddedPostgres) -> None:
+    migrate.upgrade(address(cluster, "migrator"))
+    with psycopg.connect(address(cluster, "server"), autocommit=True) as session:
+        for statement in ("SET ROLE bacmr_owner", "CREATE TABLE bacmr.mine (id int)", "DELETE FROM bacmr.ledger_entry"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                session.execute(statement)

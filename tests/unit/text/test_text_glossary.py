@@ -1,0 +1,77 @@
+"""The term bridge between French, Arabic and Hassaniya."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.text.fold import canonical
+from server.text.glossary import Pair, entries, known_terms, render
+from server.text.language import Language
+from server.text.transliteration import arabic_skeleton, latin_skeleton
+
+F, A, M = Language.FRENCH, Language.ARABIC, Language.HASSANIYA
+
+
+@pytest.mark.parametrize(
+    ("text", "source", "target", "pair"),
+    [
+        ("Quelle est l'énergie cinétique d'un solide ?", F, A, Pair("énergie cinétique", "طاقة حركية")),
+        ("Énoncer la deuxième loi de Newton", F, A, Pair("deuxième loi de Newton", "قانون نيوتن الثاني")),
+        ("ما هي الطاقة الحركية للجسم؟", A, F, Pair("الطاقة الحركية", "énergie cinétique")),
+        ("شنهو القانون الثاني لنيوتن؟", M, F, Pair("القانون الثاني لنيوتن", "deuxième loi de newton")),
+        ("chenhi etta9a el7arakiya?", M, A, Pair("etta9a el7arakiya", "طاقة حركية")),
+        ("3lach elma yeghli?", M, F, Pair("elma", "eau")),
+    ],
+)
+def test_a_term_is_carried_into_the_other_language(text, source, target, pair):
+    assert pair in render(text, source, target).pairs
+
+
+def test_numbers_and_names_stay_in_the_rendering():
+    text = render("Quelle masse de NaCl dans 12 mL de solution selon Diallo ?", F, A).text
+    assert {"12", "NaCl", "Diallo"} <= set(text.split())
+
+
+def test_nothing_known_gives_no_rendering():
+    assert render("bonjour à tous", F, A) is None
+    assert render("énergie", F, F) is None
+    assert render("energy", Language.OTHER, A) is None
+
+
+def test_all_spellings_of_a_term_are_searched():
+    assert {"متجهة", "شعاع"} <= set(render("Définir un vecteur", F, A).search.split())
+
+
+def test_question_words_are_read_but_not_searched():
+    rendering = render("Pourquoi le fer rouille ?", F, A)
+    assert "لماذا" in rendering.text
+    assert "لماذا" not in rendering.search
+
+
+def test_known_terms_say_where_they_stand():
+    text = "Le théorème de Pythagore et la dérivée."
+    assert [text[start:end] for start, end, _ in known_terms(text, F)] == ["théorème de Pythagore", "dérivée"]
+
+
+@pytest.mark.parametrize(
+    ("latin", "arabic"),
+    [("l9anoun", "القانون"), ("essour3a", "السرعة"), ("lmou3adala", "المعادلة"), ("ettarkib", "التركيب"), ("l5aliya", "الخلية")],
+)
+def test_chat_spelling_sounds_like_the_arabic_word(latin, arabic):
+    assert latin_skeleton(latin) == arabic_skeleton(canonical(arabic))
+
+
+def test_the_data_is_sound():
+    found = entries()
+    assert len(found) > 600
+    for entry in found:
+        assert entry.french
+        assert entry.arabic
+        assert all(not spelling.isascii() for spelling in entry.arabic)
+        assert all(spelling == spelling.strip() for spelling in (*entry.french, *entry.arabic, *entry.hassaniya))
+
+
+@given(st.text(max_size=80), st.sampled_from([F, A, M]), st.sampled_from([F, A, M]))
+def test_any_question_can_be_rendered(text, source, target):
+    rendering = render(text, source, target)
+    assert rendering is None or (rendering.text and rendering.pairs)

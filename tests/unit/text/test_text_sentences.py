@@ -1,0 +1,39 @@
+"""Sentence spans in French and Arabic."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.text.sentences import sentences, spans
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("M. Diallo mesure 1.80 m. Il pèse 80 kg (cf. p. 12). Fin !", ["M. Diallo mesure 1.80 m.", "Il pèse 80 kg (cf. p. 12).", "Fin !"]),
+        ("A. Einstein vivait vers 300 av. J.-C. et après. Oui ?", ["A. Einstein vivait vers 300 av. J.-C. et après.", "Oui ?"]),
+        ("ما هي الطاقة؟ هي القدرة على الشغل. قال د. أحمد كلمة!", ["ما هي الطاقة؟", "هي القدرة على الشغل.", "قال د. أحمد كلمة!"]),
+        ("الجملة الأولى، وتستمر؛ ثم تنتهي. الثانية", ["الجملة الأولى، وتستمر؛ ثم تنتهي.", "الثانية"]),
+        ("1. Définir la dérivée.\n2. Calculer f(2.5).", ["1. Définir la dérivée.", "2. Calculer f(2.5)."]),
+        ("Titre\n\nTexte sur\ndeux lignes.", ["Titre", "Texte sur\ndeux lignes."]),
+        ("Il dit : « Oui. » Puis rien.", ["Il dit : « Oui. »", "Puis rien."]),
+    ],
+)  # fmt: skip
+def test_sentences_end_where_a_reader_ends_them(text, expected):
+    assert [" ".join(one.split()) if "\n" not in one else one for one in sentences(text)] == expected
+
+
+@given(st.text("aB. ?!؟\n1ا،»)…-", max_size=60))
+def test_every_visible_character_lies_in_exactly_one_sentence(text):
+    covered = [place for start, end in spans(text) for place in range(start, end)]
+    assert covered == sorted(set(covered))
+    assert {place for place, character in enumerate(text) if not character.isspace()} <= set(covered)
+
+
+@given(st.text(max_size=80))
+def test_spans_are_in_order_and_not_blank(text):
+    last = 0
+    for start, end in spans(text):
+        assert last <= start < end <= len(text)
+        assert text[start:end] == text[start:end].strip()
+        last = end
