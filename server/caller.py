@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from uuid import UUID, uuid4
 
+NO_REQUEST = UUID(int=0)
+"""Stands where nothing was asked: outside of any call."""
+
 
 class Role(StrEnum):
     """What a caller may do. `ANYONE` is a caller without a token, `SERVICE` an internal backend or job."""
@@ -33,7 +36,7 @@ class Caller:
     user_id: UUID | None = None
     role: Role = Role.ANYONE
     tier: Tier = Tier.FREE
-    request_id: UUID = UUID(int=0)
+    request_id: UUID = NO_REQUEST
     address: str = ""
     deadline_at: float | None = None
     """Event loop time by which the call must be answered; None for background work."""
@@ -51,7 +54,7 @@ def current() -> Caller:
 
 
 def become(caller: Caller) -> None:
-    """Make `caller` the one the running task acts for, to its end. For the edge: every call runs in a task of its own."""
+    """Let the running task act for `caller` to its end. For the edge, where every call runs in a task of its own."""
     _CURRENT.set(caller)
 
 
