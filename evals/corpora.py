@@ -13,7 +13,11 @@ from typing import Any
 
 from server.text.detection import normalise
 from server.text.fold import canonical
+from server.text.glossary import entries
 from server.text.language import Language
+
+FRENCH_FRAMES = ("{}", "Définir : {}", "Qu'est-ce que {} ?", "Comment calculer {} ?", "Expliquer {} avec un exemple")
+ARABIC_FRAMES = ("{}", "عرف {}", "ما هي {}؟", "ما هو {}؟", "كيف نحسب {}؟", "اشرح {} مع مثال", "احسب {}", "ما دور {}؟")
 
 OWN_DATA = Path(__file__).parent / "data"
 
@@ -100,9 +104,33 @@ def _all_sentences(data: Path) -> Iterator[Labelled]:
             yield Labelled(turn, hassaniya, "rim")
     for line in (OWN_DATA / "other_languages.tsv").read_text("utf-8").splitlines():
         yield Labelled(line.split("\t")[1], other, "other languages")
+    yield from _school_sentences()
     for line in (OWN_DATA / "hassaniya_school.tsv").read_text("utf-8").splitlines():
         use, text = line.split("\t")
         yield Labelled(text, hassaniya, "school", use=use)
+
+
+def _school_sentences() -> Iterator[Labelled]:
+    """Yield the terms of the glossary in short questions and the passages of the bridge set for training; its
+    questions, which are the honest test of school language, for testing.
+    """
+    for number, entry in enumerate(entries()):
+        arabic = entry.arabic[0] if " " in entry.arabic[0] else f"ال{entry.arabic[0]}"
+        yield Labelled(
+            FRENCH_FRAMES[number % len(FRENCH_FRAMES)].format(entry.french[0]), Language.FRENCH, "school", "train"
+        )
+        yield Labelled(ARABIC_FRAMES[number % len(ARABIC_FRAMES)].format(arabic), Language.ARABIC, "school", "train")
+    for line in (OWN_DATA / "school_bridge.tsv").read_text("utf-8").splitlines():
+        if not line.startswith("#"):
+            cells = line.split("\t")
+            languages = (Language.FRENCH, Language.ARABIC, *[Language.HASSANIYA] * 2)
+            yield from (
+                Labelled(cell, language, "school", "train")
+                for cell, language in zip(cells[:2], languages, strict=False)
+            )
+            yield from (
+                Labelled(cell, language, "school", "test") for cell, language in zip(cells[2:], languages, strict=True)
+            )
 
 
 def labelled_sentences(data: Path) -> list[Labelled]:

@@ -72,7 +72,7 @@ TEMPLATES = (
     "Il est soumis à une force de frottement constante f = {d} N. Calculer son énergie cinétique initiale, puis la "
     "distance qu'il parcourt avant de s'arrêter. "
     "On prendra g = 9,8 N/kg. Comparer le résultat à celui obtenu pour une vitesse deux fois plus grande et conclure.",
-    "Soit la fonction f définie sur R par f(x) = {a}x² + {b}x - {c}. Calculer la dérivée de f, étudier son signe et dresser "
+    "Soit la fonction f définie sur R par f(x) = {a}x² + {b}x - {c}. Calculer sa dérivée, étudier son signe et dresser "
     "le tableau de variations. Déterminer l'équation de la tangente au point d'abscisse {d}. Tracer la courbe dans un "
     "repère orthonormé.",
     "يتحرك جسم كتلته {a} كغ على مستوى أفقي بسرعة {b} م/ث ويخضع لقوة احتكاك ثابتة شدتها {c} نيوتن. "

@@ -1,6 +1,7 @@
 """Fit the weights of the local answerer's sentences and print them: `python -m evals.train_answerer DATA_DIR`."""
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,10 +47,10 @@ def fit(training: Sequence[Example]) -> NDArray[np.float64]:
             likelihoods = np.exp(scores - scores.max())
             likelihoods /= likelihoods.sum()
             share = likelihoods[right].sum() + 1e-12
-            value -= np.log(share)
+            value -= math.log(share)
             gradient -= (np.where(right, likelihoods, 0.0) / share - likelihoods) @ rows
         count = len(training)
-        return value / count + PENALTY * weights @ weights, gradient / count + 2 * PENALTY * weights
+        return value / count + PENALTY * float(weights @ weights), gradient / count + 2 * PENALTY * weights
 
     return np.asarray(minimize(loss, np.zeros(len(SENTENCE_WEIGHTS)), jac=True, method="L-BFGS-B").x / spread)
 

@@ -23,6 +23,7 @@ from server.text.detection import (
     normalise,
     prevailing_script,
     save,
+    words_in,
 )
 from server.text.fold import canonical
 from server.text.language import Language
@@ -47,7 +48,8 @@ def _train_script(sentences: Sequence[Labelled], script: str, classes: tuple[Lan
         written = normalise(sentence.text)
         if prevailing_script(written) != script or sentence.language not in classes:
             continue
-        for text, weight in {normalise(canonical(sentence.text)): COPY_WEIGHT, written: 1.0}.items():
+        plain = words_in(script, normalise(canonical(sentence.text)))
+        for text, weight in {plain: COPY_WEIGHT, words_in(script, written): 1.0}.items():
             texts.append(text)
             labels.append(classes.index(sentence.language))
             weights.append(weight)

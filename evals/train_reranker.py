@@ -1,6 +1,7 @@
 """Fit the weights of the local reranker and print them: `python -m evals.train_reranker DATA_DIR`."""
 
 import argparse
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,10 +48,10 @@ def fit(training: Sequence[Example]) -> NDArray[np.float64]:
             scores = rows @ weights
             likelihoods = np.exp(scores - scores.max())
             likelihoods /= likelihoods.sum()
-            value -= np.log(likelihoods[example.right] + 1e-12)
+            value -= math.log(likelihoods[example.right] + 1e-12)
             gradient -= rows[example.right] - likelihoods @ rows
         count = len(training)
-        return value / count + PENALTY * weights @ weights, gradient / count + 2 * PENALTY * weights
+        return value / count + PENALTY * float(weights @ weights), gradient / count + 2 * PENALTY * weights
 
     return np.asarray(minimize(loss, np.zeros(len(FEATURES)), jac=True, method="L-BFGS-B").x / spread)
 

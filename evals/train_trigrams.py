@@ -28,7 +28,7 @@ def train(texts: Iterable[str], script: str) -> NDArray[np.uint8]:
     letters = (pairs.sum(axis=0) + 1) / (pairs.sum() + size)
     given_one = (pairs + LETTER_WEIGHT * letters) / (pairs.sum(axis=1, keepdims=True) + LETTER_WEIGHT)
     given_two = (triples + PAIR_WEIGHT * given_one) / (triples.sum(axis=2, keepdims=True) + PAIR_WEIGHT)
-    return np.clip(np.rint(-np.log2(given_two) * LEVELS_PER_BIT), 0, 255).astype(np.uint8).ravel()
+    return np.asarray(np.clip(np.rint(-np.log2(given_two) * LEVELS_PER_BIT), 0, 255).ravel(), dtype=np.uint8)
 
 
 def texts_by_script(data: Path) -> dict[str, list[str]]:
@@ -39,9 +39,9 @@ def texts_by_script(data: Path) -> dict[str, list[str]]:
     for sentence in labelled_sentences(data):
         if sentence.language is Language.OTHER or "paragraphs" in sentence.corpus:
             continue
-        script = prevailing_script(normalise(sentence.text))
-        if script == "arabic" or sentence.language is Language.FRENCH:
-            found[script or "latin"].append(sentence.text)
+        arabic = prevailing_script(normalise(sentence.text)) == "arabic"
+        if arabic or sentence.language is Language.FRENCH:
+            found["arabic" if arabic else "latin"].append(sentence.text)
     return found
 
 

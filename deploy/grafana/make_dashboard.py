@@ -7,7 +7,7 @@ dashboard can neither show what no longer exists nor miss what is new.
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -52,7 +52,8 @@ def per_second(name: str, by: str, where: str = "") -> tuple[tuple[str, str], ..
     return ((f"sum by ({by}) (rate({series}[5m]))", legend),)
 
 
-ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
+Row = tuple[str, tuple[Panel, ...]]
+ROWS: Final[tuple[Row, ...]] = (
     (
         "Calls",
         (
@@ -178,10 +179,10 @@ def known_names() -> dict[str, str]:
     }
 
 
-def check() -> None:
+def check(rows: Sequence[Row] = ROWS) -> None:
     """Raise ValueError for a query of a metric that does not exist, or a metric that no panel shows."""
     known = known_names()
-    read = set().union(*(metric_names(query) for _, panels in ROWS for panel in panels for query, _ in panel.queries))
+    read = set().union(*(metric_names(query) for _, panels in rows for panel in panels for query, _ in panel.queries))
     if unknown := read - known.keys():
         raise ValueError(f"not exported by the server: {', '.join(sorted(unknown))}")
     if missing := set(known.values()) - {known[name] for name in read}:

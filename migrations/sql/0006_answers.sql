@@ -17,7 +17,7 @@ CREATE TABLE answer (
     request_hash      bytea NOT NULL,
     question          text NOT NULL CHECK (length(question) <= 8000),
     detected_language text NOT NULL,
-    reservation_id    uuid NOT NULL UNIQUE,
+    reservation_id    uuid NOT NULL,
     max_charge_tokens bigint NOT NULL CHECK (max_charge_tokens >= 0),
     state             text NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'completed')),
     process_id        uuid NOT NULL,

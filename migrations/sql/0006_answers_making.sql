@@ -23,6 +23,9 @@ AS $$
 DECLARE
     v_hash bytea;
 BEGIN
+    -- Nothing is delivered yet: the first batch with text makes this durable too, and until then a crash only loses a
+    -- question whose hold expires.
+    PERFORM set_config('synchronous_commit', 'off', true);
     -- One at a time per user, so that two openings cannot both be the last one allowed.
     PERFORM pg_advisory_xact_lock(6, hashtext(p_user::text));
     SELECT a.id, a.reservation_id, a.request_hash INTO known_id, known_reservation, v_hash

@@ -23,12 +23,13 @@ def caller_address(peer: str, forwarded_for: str, proxies: Sequence[Network] = L
     `peer` is gRPC's, as in `ipv4:127.0.0.1:5000`, `ipv6:%5B::1%5D:5000` or `unix:`; `forwarded_for` the header's value
     or empty; `proxies` the networks that are believed.
     """
-    return forwarded_address(peer_address(peer), forwarded_for, proxies)
+    address = peer_address(peer)
+    return forwarded_address(address, forwarded_for, proxies) if forwarded_for else address
 
 
 def forwarded_address(address: str, forwarded_for: str, proxies: Sequence[Network] = LOOPBACK) -> str:
     """Return the address that `address`, if it is a proxy of ours, says it passes a request on for."""
-    for hop in reversed(forwarded_for.split(",")) if forwarded_for else ():
+    for hop in reversed(forwarded_for.split(",")):
         if not _trusted(address, proxies):
             return address
         found = _parsed(hop.strip())

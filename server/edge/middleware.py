@@ -12,7 +12,7 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from time import perf_counter
+from time import perf_counter, time
 from typing import Any, Final, NoReturn, Protocol, TypeAlias
 from uuid import UUID
 
@@ -81,10 +81,9 @@ class Method:
 
 @dataclass(slots=True, eq=False)
 class _Call:
-    """What is known of one running call. `deadline_at` is event loop time, perhaps infinite."""
+    """What is known of one call. `deadline_at` is event loop time, perhaps infinite; `ended_at` is Unix time."""
 
     method: Method
-    context: Context
     head: heads.Head
     request_id: UUID
     address: str
@@ -95,6 +94,16 @@ class _Call:
     user_id: UUID | None = None
     code: str = "OK"
     expired: bool = False
+    seconds: float = 0.0
+    ended_at: float = 0.0
+
+    @property
+    def path(self) -> str:
+        return self.method.path
+
+    @property
+    def quiet(self) -> bool:
+        return self.method.policy.cost is Cost.FREE
 
 
 class Middleware:
@@ -152,15 +161,15 @@ class Middleware:
         async def serve(raw: Any, context: Context) -> Any:
             call = self._enter(method, context)
             try:
-                response = await self._answer(call, raw)
+                response = await self._answer(call, raw, context)
                 return None if response is None else response.SerializeToString()
             except asyncio.CancelledError:
-                await self._end_cancelled(call)
+                await self._end_cancelled(call, context)
             except GeneratorExit:
                 call.code = CANCELLED
                 raise
             except Exception as error:  # noqa: BLE001 - the one place that turns any fault into a status
-                await self._end(call, error)
+                await self._end(call, error, context)
             finally:
                 self._leave(call)
 
@@ -174,7 +183,6 @@ class Middleware:
         request_id = heads.request_id(head.request_id)
         call = _Call(
             method,
-            context,
             head,
             request_id,
             caller_address(context.peer(), head.forwarded_for, self._proxies),
@@ -187,49 +195,32 @@ class Middleware:
         method.counted.running += 1
         return call
 
-    async def _answer(self, call: _Call, raw: Any) -> Message | None:
+    async def _answer(self, call: _Call, raw: Any, context: Context) -> Message | None:
         method, policy = call.method, call.method.policy
         echo = ((heads.REQUEST_ID, str(call.request_id)),)
-        call.context.set_trailing_metadata(echo)
-        await call.context.send_initial_metadata(echo)
+        context.set_trailing_metadata(echo)
+        await context.send_initial_metadata(echo)
         request = raw if method.streams_requests else method.parse(raw)
-        caller = _visitor(call) if policy.public else await self._identify(call)
+        caller = _visitor(call) if policy.public else _admitted(call, await self._verify(heads.bearer(call.head)))
         become(caller)
         await self._limits.count(method.path, policy.cost, caller)
         if policy.cost is Cost.SIGN_IN:
             async with self._limits.attempt(method.path, caller, request):
-                return await self._run(call, request, raw)
-        return await self._run(call, request, raw)
+                return await self._run(method, request, raw, context)
+        return await self._run(method, request, raw, context)
 
-    async def _identify(self, call: _Call) -> Caller:
-        identity = await self._verify(heads.bearer(call.head))
-        policy = call.method.policy
-        if not policy.allows(identity.role) or (policy.internal and call.head.web):
-            raise Forbidden
-        call.user_id = identity.user_id
-        return Caller(
-            identity.user_id,
-            identity.role,
-            identity.tier,
-            call.request_id,
-            call.address,
-            _deadline(call),
-            identity.session_id,
-        )
-
-    async def _run(self, call: _Call, request: Any, raw: Any) -> Message | None:
-        method = call.method
+    async def _run(self, method: Method, request: Any, raw: Any, context: Context) -> Message | None:
         if method.streams_requests:
             request = self._messages(method, raw)
         else:
             method.check(request, raw)
         if not method.streams_responses:
-            return await method.answer(request, call.context)  # type: ignore[no-any-return]
+            return await method.answer(request, context)  # type: ignore[no-any-return]
         if self._open_streams >= self._max_streams:
             raise QuotaExceeded("The server has too many open streams; try again.", retry_after_seconds=1.0)
         self._open_streams += 1
         try:
-            await method.answer(request, call.context)
+            await method.answer(request, context)
         finally:
             self._open_streams -= 1
         return None
@@ -240,16 +231,19 @@ class Middleware:
             method.check(message, raw)
             yield message
 
-    async def _end_cancelled(self, call: _Call) -> NoReturn:
+    async def _end_cancelled(self, call: _Call, context: Context) -> NoReturn:
         """End a call that was cancelled: by us, because its time was over, or by its caller."""
         if not call.expired or call.task is None:
             call.code = CANCELLED
             raise
         call.task.uncancel()
-        await self._end(call, DeadlineExceeded())
+        await self._end(call, DeadlineExceeded(), context)
 
-    async def _end(self, call: _Call, error: Exception) -> NoReturn:
+    async def _end(self, call: _Call, error: Exception, context: Context) -> NoReturn:
         """End a failed call with its status. Raises AbortError, or CancelledError when nobody is there to hear it."""
+        if isinstance(error, grpc.aio.AbortError):
+            call.code = grpc.StatusCode.UNKNOWN.name
+            raise error  # a library's servicer ended the call itself
         if isinstance(error, grpc.aio.InternalError):
             call.code = CANCELLED
             raise asyncio.CancelledError from None
@@ -260,7 +254,7 @@ class Middleware:
             _log.error("call_failed", method=call.method.path, request_id=str(call.request_id), exc_info=error)
         call.code = code.name
         try:
-            await call.context.abort(code, said.message, status.trailers(said, call.request_id))
+            await context.abort(code, said.message, status.trailers(said, call.request_id))
         except grpc.aio.InternalError:
             raise asyncio.CancelledError from None
 
@@ -270,19 +264,30 @@ class Middleware:
         method.counted.running -= 1
         if call.span is not None:
             traces.end(call.span, call.code)
-        calls.ended(
-            method.path,
-            call.code,
-            perf_counter() - call.started_at,
-            call.request_id,
-            call.user_id,
-            call.address,
-            quiet=method.policy.cost is Cost.FREE,
-        )
+        call.seconds = perf_counter() - call.started_at
+        call.ended_at = time()
+        call.task = None
+        calls.ended(call)
 
 
 def _visitor(call: _Call) -> Caller:
     return Caller(request_id=call.request_id, address=call.address, deadline_at=_deadline(call))
+
+
+def _admitted(call: _Call, identity: Identity) -> Caller:
+    policy = call.method.policy
+    if not policy.allows(identity.role) or (policy.internal and call.head.web):
+        raise Forbidden
+    call.user_id = identity.user_id
+    return Caller(
+        identity.user_id,
+        identity.role,
+        identity.tier,
+        call.request_id,
+        call.address,
+        _deadline(call),
+        identity.session_id,
+    )
 
 
 def _deadline(call: _Call) -> float | None:

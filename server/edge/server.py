@@ -201,7 +201,6 @@ def _options(message_bytes: int, streams: int, reuse_port: bool, channelz: bool)
         ("grpc.max_send_message_length", message_bytes),
         ("grpc.max_concurrent_streams", streams),
         ("grpc.max_metadata_size", METADATA_BYTES),
-        ("grpc.absolute_max_metadata_size", METADATA_BYTES),
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),

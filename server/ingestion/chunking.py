@@ -10,6 +10,7 @@ import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from uuid import UUID
 
 from server.text import tokens
@@ -201,8 +202,7 @@ class _Splitter:
         if head < 0 or tail <= head:
             return tokens.count(self._text[start:end])
         middle = bisect_right(self._ends, tail) - bisect_right(self._ends, head)
-        outer = self._text[tail:end]
-        return tokens.count(self._text[start:head]) + middle + (tokens.count(outer) if outer else 0)
+        return _count_words(self._text[start:head]) + middle + (_count_words(self._text[tail:end]) if tail < end else 0)
 
     def _resyncs(self, at: int) -> bool:
         text = self._text
@@ -212,6 +212,12 @@ class _Splitter:
         while start < self._length and self._text[start].isspace():
             start += 1
         return start
+
+
+@lru_cache(maxsize=8_192)
+def _count_words(text: str) -> int:
+    """Count the tokens at one end of a chunk: mostly the same few words, with which sentences begin."""
+    return tokens.count(text)
 
 
 def _joins(character: str) -> bool:

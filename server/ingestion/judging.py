@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from server.ingestion import furniture
+from server.ingestion.duplicates import Comparison
 from server.ingestion.extraction.page import Method, Page
 from server.ingestion.paragraphs import join_lines
 from server.text import detection, nearduplicate, pagequality
@@ -59,12 +60,12 @@ class JudgedPage:
 def judge(pages: Sequence[Page], declared: Language | None = None) -> list[JudgedPage]:
     """Judge all pages of a document, in order. `declared` is the language its owner named, if any."""
     texts = _reading_texts(pages)
-    prevailing = declared or _prevailing_language(texts)
+    languages = [declared] * len(texts) if declared else _languages(texts)
     broken_map = pagequality.map_is_broken(page.text for page in pages if page.method in _FROM_TEXT_LAYER)
     judged = []
-    for page, text in zip(pages, texts, strict=True):
-        found = _judge_page(page, text, declared, prevailing)
-        if broken_map and page.method in _FROM_TEXT_LAYER and found.language is not Language.FRENCH:
+    for page, text, language in zip(pages, texts, languages, strict=True):
+        found = _judge_page(page, text, language, declared)
+        if broken_map and page.method in _FROM_TEXT_LAYER and language is not Language.FRENCH:
             found = replace(found, verdict=PageVerdict.REVIEW, reason=BROKEN_MAP)
         judged.append(found)
     return _mark_repeated(_keep_short_documents(judged))
@@ -78,32 +79,29 @@ def _reading_texts(pages: Sequence[Page]) -> list[str]:
     ]
 
 
-def _prevailing_language(texts: Sequence[str]) -> Language:
+def _languages(texts: Sequence[str]) -> list[Language]:
+    """Return each page's language; where a page does not tell surely, that of most of the document's text."""
+    found = [detection.detect(text) for text in texts]
     weights: Counter[Language] = Counter()
-    for text in texts:
-        if text:
-            weights[detection.detect(text).language] += len(text)
-    return weights.most_common(1)[0][0] if weights else Language.OTHER
+    for text, one in zip(texts, found, strict=True):
+        weights[one.language] += len(text)
+    prevailing = weights.most_common(1)[0][0] if weights else Language.OTHER
+    return [one.language if one.confidence >= SURE_LANGUAGE else prevailing for one in found]
 
 
-def _judge_page(page: Page, text: str, declared: Language | None, prevailing: Language) -> JudgedPage:
+def _judge_page(page: Page, text: str, language: Language, declared: Language | None) -> JudgedPage:
     quality = pagequality.inspect(text, ocr_confidence=page.confidence, expected=declared)
     words = len(text.split())
     return JudgedPage(
         number=page.number,
         text=text,
-        language=declared or _language(text, prevailing),
+        language=language,
         verdict=_verdict(quality.fault),
         reason=quality.reason,
         score=quality.score,
         words=words,
         fingerprint=nearduplicate.simhash(text) if words >= MIN_COMPARED_WORDS else None,
     )
-
-
-def _language(text: str, prevailing: Language) -> Language:
-    found = detection.detect(text)
-    return found.language if found.confidence >= SURE_LANGUAGE else prevailing
 
 
 def _verdict(fault: Fault | None) -> PageVerdict:
@@ -137,8 +135,6 @@ def _mark_repeated(pages: list[JudgedPage]) -> list[JudgedPage]:
 def _original(page: JudgedPage, earlier: Sequence[JudgedPage]) -> JudgedPage | None:
     if page.fingerprint is None or not earlier:
         return None
-    fingerprints = [other.fingerprint or 0 for other in earlier]
-    for at in nearduplicate.candidates(page.fingerprint, fingerprints):
-        if nearduplicate.is_duplicate(page.text, earlier[int(at)].text):
-            return earlier[int(at)]
-    return None
+    near = nearduplicate.candidates(page.fingerprint, [other.fingerprint or 0 for other in earlier])
+    comparison = Comparison(page.text) if len(near) else None
+    return next((earlier[int(at)] for at in near if comparison and comparison.repeats(earlier[int(at)].text)), None)

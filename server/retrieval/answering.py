@@ -29,10 +29,10 @@ from server.retrieval.events import Ending, Event, Progress, Stage, Started
 from server.retrieval.following import Following
 from server.retrieval.generation import Commission, Finding, Generation, Means
 from server.retrieval.passage import Degraded, Step
+from server.retrieval.query import detect
 from server.retrieval.recovery import Recovery
 from server.retrieval.search import RetrievalService
 from server.retrieval.trace import Trace
-from server.text.detection import detect
 from server.text.language import Language
 from server.wallet.reservation import Reservation, Status
 

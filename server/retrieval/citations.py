@@ -2,18 +2,23 @@
 
 A claim is found by its words: an explicit quotation or the whole sentence where it stands verbatim (up to canonical
 form), else the one or two sentences of the passage that share most of its terms. Numbers weigh as terms do, and a
-sentence with a number that its passages do not hold is never counted as supported.
+sentence with a number that its passages do not hold is never counted as supported. An answer in another language than
+its passages is compared through the glossary's school terms and, where a model can, a translation.
 """
 
+import asyncio
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from server.models.port import ProviderFailure, TutorModel
 from server.retrieval.events import Citation, Validation
 from server.retrieval.passage import Passage
 from server.text.analysis import terms
+from server.text.detection import detect
 from server.text.fold import canonical, locate
+from server.text.language import Language
 from server.text.sentences import spans as sentence_spans
 
 LOCATED_COVERAGE = 0.4
@@ -29,6 +34,8 @@ CLAIM_TERMS = 3
 VERBATIM_CHARACTERS = 12
 """Shorter words stand in many places by chance and are not looked for verbatim."""
 MAX_CITATIONS = 60
+MAX_TRANSLATIONS = 12
+TRANSLATION_SECONDS = 6.0
 
 _MARKER = re.compile(r"\s*\[(\d{1,3}(?:\s*[,،;]\s*\d{1,3})*)\]")
 _QUOTATION = re.compile(r"«\s*([^»]{8,400}?)\s*»|“([^”]{8,400})”|\"([^\"]{8,400})\"")
@@ -109,6 +116,41 @@ def check(answer: str, passages: Sequence[Passage], bridge: Bridge) -> Checked:
             unsupported.append(claim.text)
     kept = tuple(citations.values())[:MAX_CITATIONS]
     return Checked(kept, Validation(supported, tuple(unsupported), tuple(dropped)))
+
+
+async def check_across(answer: str, passages: Sequence[Passage], bridge: Bridge, model: TutorModel) -> Checked:
+    """Check an answer that may be in another language than its passages.
+
+    Words that the glossary does not lead to their passage are translated into its language and looked for again.
+    """
+    checked = check(answer, passages, bridge)
+    missing = set(checked.validation.dropped_citations)
+    foreign = {
+        (words, passages[number - 1].language)
+        for claim in claims(answer)
+        for number, words in claim.cited
+        if number in missing and number <= len(passages) and _foreign(words, passages[number - 1])
+    }
+    if not foreign or model.free:
+        return checked
+    wanted = sorted(foreign)[:MAX_TRANSLATIONS]
+    said = await asyncio.gather(*(_translated(model, words, language) for words, language in wanted))
+    translated: dict[str, list[str]] = {}
+    for (words, _), text in zip(wanted, said, strict=True):
+        translated.setdefault(words, []).append(text)
+    return check(answer, passages, lambda words: [*bridge(words), *translated.get(words, ())])
+
+
+def _foreign(words: str, passage: Passage) -> bool:
+    return detect(words).language is not passage.language
+
+
+async def _translated(model: TutorModel, words: str, language: Language) -> str:
+    try:
+        async with asyncio.timeout(TRANSLATION_SECONDS):
+            return await model.translate(words, detect(words).language, language)
+    except (ProviderFailure, TimeoutError):
+        return ""
 
 
 def _supported(evidence: "_Evidence", sources: "Sequence[_Source]", *, found: bool) -> bool:

@@ -143,7 +143,7 @@ class Generation:
             if keeper.done():
                 self.stop(Ending.INTERRUPTED)
             ending = await producer
-            checked = self._check(ending)
+            checked = await self._check(ending)
             self.journal.stop()
             await keeper
             await self._close(ending, checked)
@@ -246,11 +246,11 @@ class Generation:
         self._trace.called(finished.model, finished.usage)
         return ENDINGS[finished.reason]
 
-    def _check(self, ending: Ending) -> citations.Checked:
+    async def _check(self, ending: Ending) -> citations.Checked:
         if not self.journal.has_text:
             return citations.Checked((), Validation(0))
         self.journal.append(Progress(Stage.CHECKING))
-        checked = citations.check(self.journal.text, self._passages, self._means.bridge)
+        checked = await citations.check_across(self.journal.text, self._passages, self._means.bridge, self._means.model)
         self._trace.ended(ending, checked.citations, checked.validation)
         return checked
 

@@ -31,12 +31,13 @@ Write = Callable[[Sequence[Event]], Awaitable[None]]
 class Journal:
     """One answer's events in memory, from the first; followers see only what is durable."""
 
-    def __init__(self, opened: Sequence[Event], write: Write) -> None:
+    def __init__(self, opened: Sequence[Event], write: Write, *, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> None:
         """Begin with the events that were stored when the answer was opened."""
         self._events = list(opened)
         self._pending: list[Payload | list[str]] = []
         self._text: list[str] = []
         self._write = write
+        self._heartbeat_seconds = heartbeat_seconds
         self._pending_any = asyncio.Event()
         self._pending_text = asyncio.Event()
         self._stopped = asyncio.Event()
@@ -74,7 +75,7 @@ class Journal:
     async def keep(self) -> None:
         """Write batches until stopped; raises Lost when the answer is no longer ours to write."""
         while not self._stopped.is_set():
-            if not await _set_within(HEARTBEAT_SECONDS, self._pending_any):
+            if not await _set_within(self._heartbeat_seconds, self._pending_any):
                 self.append(Heartbeat())
             await _set_within(COMPANY_SECONDS, self._pending_text)
             text = self._pending_text.is_set()

@@ -10,7 +10,6 @@ from server.text.language import Language
 class Step(StrEnum):
     """A step of the pipeline that can fail without ending the question; the value is its public name."""
 
-    DETECTION = "detection"
     CONVERSATION = "conversation"
     TRANSLATION = "translation"
     DENSE = "dense"

@@ -2,18 +2,21 @@
 
 import asyncio
 from dataclasses import dataclass
+from functools import lru_cache
 
 from server.cache.flight import FlightCache
 from server.models.port import ProviderFailure, TutorModel
 from server.retrieval.passage import Degraded, Step, TermPair
 from server.telemetry.metrics import record_cache
 from server.text import glossary
-from server.text.detection import Detection, detect
+from server.text.detection import Detection
+from server.text.detection import detect as detect_anew
 from server.text.language import Language
 
 TRANSLATION_SECONDS = 6.0
 TRANSLATION_TTL_SECONDS = 24 * 60 * 60
 TRANSLATION_CACHE_SIZE = 10_000
+DETECTION_CACHE_SIZE = 2_000
 
 TARGETS = {
     Language.FRENCH: (Language.ARABIC,),
@@ -40,6 +43,12 @@ class Query:
     def widened(self) -> str:
         """Return all words that a fitting passage may hold, in any of the languages."""
         return " ".join((self.text, *(words for _, words in self.others)))
+
+
+@lru_cache(DETECTION_CACHE_SIZE)
+def detect(text: str) -> Detection:
+    """Name the language of a question; the parts of an answer that ask for it get one answer for one effort."""
+    return detect_anew(text)
 
 
 class Understanding:

@@ -54,13 +54,12 @@ def fuse(dense: Sequence[Scored], full_text: Sequence[Scored], *, semantic: bool
 
 
 def shortlist(fused: Ranked, dense: Iterable[Scored], size: int) -> Ranked:
-    """Return the first `size` candidates; the last third are the vector search's best that are not among them."""
+    """Return the candidates with the vector search's best among the first `size`: a third of those is kept for them."""
     head = fused[: size - size // SHARE]
     kept = {chunk_id for chunk_id, _ in head}
     wanted = [hit.chunk_id for hit in dense if hit.chunk_id not in kept][: size // SHARE]
-    rest = [pair for pair in fused[len(head) :] if pair[0] in wanted]
-    filling = [pair for pair in fused[len(head) :] if pair[0] not in wanted]
-    return head + rest + filling[: size - len(head) - len(rest)]
+    moved = [pair for pair in fused[len(head) :] if pair[0] in wanted]
+    return head + moved + [pair for pair in fused[len(head) :] if pair[0] not in wanted]
 
 
 def merge(variants: Sequence[Ranked], size: int) -> Ranked:
@@ -81,11 +80,14 @@ def merge(variants: Sequence[Ranked], size: int) -> Ranked:
     return [(chunk_id, 1.0 / (1 + place)) for place, chunk_id in enumerate(ordered[:size])]
 
 
-def reorder(fused: Ranked, scores: Mapping[str, float]) -> Ranked:
-    """Return the candidates by the reranker's scores, equal ones in their fused order; unscored ones go last."""
-    known = {chunk_id: scores[chunk_id] for chunk_id, _ in fused if chunk_id in scores}
-    unknown = [(chunk_id, 0.0) for chunk_id, _ in fused if chunk_id not in scores]
-    return _best_first(known) + unknown
+def reorder(found: Ranked, scores: Mapping[str, float]) -> Ranked:
+    """Return the candidates by the reranker's scores, equal ones in their former order.
+
+    Unscored ones follow as they are, with the least score given, so that scores never rise along the list.
+    """
+    scored = _best_first({chunk_id: scores[chunk_id] for chunk_id, _ in found if chunk_id in scores})
+    least = scored[-1][1] if scored else 0.0
+    return scored + [(chunk_id, least) for chunk_id, _ in found if chunk_id not in scores]
 
 
 def _relative(hits: Sequence[Scored]) -> dict[str, float]:

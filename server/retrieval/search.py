@@ -21,7 +21,9 @@ from server.text.language import Language
 from server.vectors.port import Vector, VectorFilter, VectorStore
 
 CANDIDATES = 30
-"""Hits taken from each store and passages that are reranked."""
+"""Hits taken from each store, and most that any tier is shown."""
+RERANKED = 20
+"""Candidates that are reranked; the rest follow as they are. On the development sets 30 rank no better (`evals`)."""
 CHANCE_COSINE = 0.12
 """Texts without a word in common reach this by chance in the local embedder's space (99th percentile, `evals`)."""
 RESULT_TTL_SECONDS = 15 * 60
@@ -75,7 +77,7 @@ class _Found:
     """Ranked candidates of a query; everything of a result but the texts."""
 
     query: Query
-    ranked: tuple[tuple[str, float], ...]
+    ranked: Ranked
     degraded: tuple[Degraded, ...]
     trace: SearchTrace
 
@@ -163,12 +165,17 @@ class RetrievalService:
             trace=replace(found.trace, cached=cached),
         )
 
-    async def _read(self, ranked: Sequence[tuple[str, float]], limit: int) -> tuple[Passage, ...]:
-        chunks = await self._library.chunks([chunk_id for chunk_id, _ in ranked])
-        visible = [(chunks[chunk_id], score) for chunk_id, score in ranked if chunk_id in chunks]
-        if not visible:
+    async def _read(self, ranked: Ranked, limit: int) -> tuple[Passage, ...]:
+        """Return the first passages that still exist and that the caller may still see."""
+        passages: list[Passage] = []
+        left = ranked
+        while left and len(passages) < limit:
+            wanted, left = left[: limit - len(passages)], left[limit - len(passages) :]
+            chunks = await self._library.chunks([chunk_id for chunk_id, _ in wanted])
+            passages += [_passage(chunks[chunk_id], score) for chunk_id, score in wanted if chunk_id in chunks]
+        if not passages:
             raise NoPassages
-        return tuple(_passage(chunk, score) for chunk, score in visible[:limit])
+        return tuple(passages)
 
     async def _find(self, query: str, where: CorpusFilter, who: Caller, live: LiveIndex | None) -> _Found:
         async with asyncio.TaskGroup() as group:
@@ -185,7 +192,7 @@ class RetrievalService:
         degraded = dict.fromkeys([*understood.degraded, *(each.degraded for each in outcomes if each.degraded)])
         near, said, *elsewhere = [each.hits for each in outcomes]
         fused = fuse(near, said, semantic=live is not None and live.semantic)
-        found = merge([shortlist(fused, near, CANDIDATES), *map(pairs, elsewhere)], CANDIDATES)
+        found = merge([shortlist(fused, near, RERANKED), *map(pairs, elsewhere)], CANDIDATES)
         if not found:
             if {each.step for each in degraded} >= {Step.DENSE, Step.FULL_TEXT}:
                 raise StoreUnavailable(store="milvus, postgresql")
@@ -202,7 +209,7 @@ class RetrievalService:
             reranked=failure is None,
             cached=False,
         )
-        return _Found(understood, tuple(ranked), tuple(degraded), trace)
+        return _Found(understood, ranked, tuple(degraded), trace)
 
     async def _dense(self, text: str, where: CorpusFilter, who: Caller, live: LiveIndex | None) -> _Outcome:
         if live is None:
@@ -250,11 +257,11 @@ class RetrievalService:
 
         return await self._embeddings.get((embedder.name, text), load)
 
-    async def _rerank(self, query: str, fused: Ranked) -> tuple[Ranked, Degraded | None]:
+    async def _rerank(self, query: str, found: Ranked) -> tuple[Ranked, Degraded | None]:
         """Return the candidates in their final order, and why it is only the fused one if reranking failed."""
-        if len(fused) < 2:
-            return fused, None
-        ids = sorted(chunk_id for chunk_id, _ in fused)
+        if len(found) < 2:
+            return found, None
+        ids = sorted(chunk_id for chunk_id, _ in found[:RERANKED])
 
         async def load(_: object) -> dict[str, float]:
             chunks = await self._library.chunks(ids)
@@ -267,8 +274,8 @@ class RetrievalService:
         try:
             scores = await self._scores.get(key, load)
         except FAILURES:
-            return fused, NO_RERANK
-        return reorder(fused, scores), None
+            return found, NO_RERANK
+        return reorder(found, scores), None
 
 
 def _sees_all(who: Caller) -> bool:

@@ -6,8 +6,7 @@ The edge flushes ten times a second; whoever reads the metrics flushes first, so
 
 from dataclasses import dataclass
 from threading import Lock
-from time import time
-from typing import Final
+from typing import Final, Protocol
 from uuid import UUID
 
 from server.telemetry import logs, metrics
@@ -24,18 +23,22 @@ class Counted:
     running: int = 0
 
 
-@dataclass(slots=True)
-class Ended:
-    """A call that ended. `seconds` is how long it took, `ended_at` Unix time."""
+class Ended(Protocol):
+    """A call that ended: how long it took, when (Unix time), and whether it is counted but not logged (`quiet`)."""
 
-    method: str
-    code: str
     seconds: float
     ended_at: float
-    request_id: UUID
+    code: str
     user_id: UUID | None
-    address: str
-    quiet: bool
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def quiet(self) -> bool: ...
+    @property
+    def request_id(self) -> UUID: ...
+    @property
+    def address(self) -> str: ...
 
 
 _counted: Final[dict[str, Counted]] = {}
@@ -48,11 +51,9 @@ def counted(method: str) -> Counted:
     return _counted.setdefault(method, Counted(method))
 
 
-def ended(
-    method: str, code: str, seconds: float, request_id: UUID, user_id: UUID | None, address: str, quiet: bool
-) -> None:
-    """Note a call that ended; a `quiet` one is counted but not logged."""
-    _ended.append(Ended(method, code, seconds, time(), request_id, user_id, address, quiet))
+def ended(call: Ended) -> None:
+    """Note a call that ended."""
+    _ended.append(call)
     if len(_ended) >= FULL:
         flush()
 
@@ -65,6 +66,9 @@ def flush() -> None:
         batch = _ended[:]
         # Not `clear`: a call may have ended meanwhile, when a thread that reads the metrics flushes.
         del _ended[: len(batch)]
+        groups: dict[tuple[str, str], list[float]] = {}
         for call in batch:
-            metrics.record_call(call.method, call.code, call.seconds)
+            groups.setdefault((call.path, call.code), []).append(call.seconds)
+        for (path, code), seconds in groups.items():
+            metrics.record_calls(path, code, seconds)
         logs.calls(call for call in batch if not call.quiet)

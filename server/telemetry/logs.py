@@ -9,8 +9,9 @@ import json
 import logging
 import re
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, Protocol, TextIO
 from uuid import UUID
 
@@ -57,13 +58,17 @@ def configure(level: str = "info", stream: TextIO | None = None) -> None:
 class Call(Protocol):
     """A call that ended, as its line shows it."""
 
-    method: str
-    code: str
     seconds: float
     ended_at: float
-    request_id: UUID
+    code: str
     user_id: UUID | None
-    address: str
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def request_id(self) -> UUID: ...
+    @property
+    def address(self) -> str: ...
 
 
 def calls(ended: Iterable[Call]) -> None:
@@ -99,10 +104,15 @@ class _Calls:
 _calls: Final = _Calls()
 
 
+@lru_cache(maxsize=4)
+def _second(unix_seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(unix_seconds))
+
+
 def _call_line(call: Call) -> str:
     return (
-        f'{{"timestamp": "{datetime.fromtimestamp(call.ended_at, UTC).isoformat()}", "level": "info", '
-        f'"logger": "server.edge", "message": "call", "request_id": "{call.request_id}", "method": "{call.method}", '
+        f'{{"timestamp": "{_second(int(call.ended_at))}.{int(call.ended_at % 1 * 1e6):06d}Z", "level": "info", '
+        f'"logger": "server.edge", "message": "call", "request_id": "{call.request_id}", "method": "{call.path}", '
         f'"code": "{call.code}", "milliseconds": {call.seconds * 1000:.3f}, "user_id": "{call.user_id or ""}", '
         f'"address": "{call.address}"}}\n'
     )

@@ -53,8 +53,9 @@ _LATIN_LETTERS: Final = {
     "´": "'",
 }
 
+_MARKS_AND_FORMATS: Final = ("Mn", "Me", "Cf", "Cs")
 _PRESENTATION: Final = re.compile("[\ufb00-\ufb06\ufb50-\ufdff\ufe70-\ufefc]")
-_CONTROLS: Final = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
+_CONTROLS: Final = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
 _SPACES: Final = re.compile(r"[^\S\n]+")
 _BLANK_LINES: Final = re.compile(r" *\n *(?:\n *){2,}")
 _LINE_ENDS: Final = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
@@ -68,7 +69,9 @@ def _decompose(character: str) -> str:
         if piece.isdecimal()
         else _ARABIC_LETTERS.get(piece, _LATIN_LETTERS.get(piece, piece))
         for piece in folded
-        if unicodedata.category(piece) not in ("Mn", "Me", "Cf", "Cs") and piece != TATWEEL
+        if unicodedata.category(piece) not in _MARKS_AND_FORMATS
+        and (piece.isspace() or unicodedata.category(piece) != "Cc")
+        and piece != TATWEEL
     )
     return "".join(kept)
 
@@ -80,7 +83,7 @@ class _Table(dict[int, str]):
         folded = _decompose(chr(code))
         while (again := "".join(map(_decompose, folded))) != folded:
             folded = again
-        if folded.isspace() or unicodedata.category(chr(code)) == "Cc":
+        if folded.isspace():
             folded = " "
         self[code] = folded
         return folded

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from server.text.figures import same_figures
+from server.text.figures import same_figures as same_figures
 from server.text.fold import canonical
 
 SHINGLE_CHARACTERS: Final = 4

@@ -13,9 +13,12 @@ from typing import Final
 from server.text.detection import CHARACTERS_READ, Detection, detect, normalise, prevailing_script
 from server.text.fold import canonical, clean
 from server.text.language import Language
-from server.text.plausibility import ALPHABETS, bits_per_letter
+from server.text.plausibility import ALPHABETS, bits_per_letter, trigrams
 
 FEWEST_TOKENS: Final = 12
+FEWEST_LETTERS_JUDGED: Final = 60
+"""A page of formulas has too few words to judge their spelling."""
+
 MOST_BITS_PER_LETTER: Final = 4.4
 """Valid French and Arabic pages: at most 3.6. Reversed or shuffled letters: at least 5.2."""
 
@@ -200,7 +203,9 @@ def _check_language(found: Detection, words: int, expected: Language | None) -> 
 def _check_letters(text: str, found: Detection, ocr_confidence: float | None) -> Verdict:
     """Judge by letter trigrams. Latin letters are judged as French; Hassaniya's free spelling gets more room."""
     script = prevailing_script(normalise(text[:CHARACTERS_READ]))
-    bits = bits_per_letter(text, script) if script in ALPHABETS else TYPICAL_BITS_PER_LETTER
+    bits = TYPICAL_BITS_PER_LETTER
+    if script in ALPHABETS and len(trigrams(text, script)) >= FEWEST_LETTERS_JUDGED:
+        bits = bits_per_letter(text, script)
     free_spelling = script == "latin" and found.language is not Language.FRENCH
     if bits > (MOST_BITS_OF_FREE_SPELLING if free_spelling else MOST_BITS_PER_LETTER):
         return Verdict(0.1, Fault.UNREADABLE, "The letters do not form words of the page's language.")

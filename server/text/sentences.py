@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Final
 
 _ENDING: Final = re.compile(
-    r"""(?P<mark>[.!?؟۔…]+)["'»”’)\]]*(?=\s|\Z)"""
+    r"""(?P<mark>[.!?؟۔…]+)(?:["'»”’)\]]|[ \u00a0\u202f]»)*(?=\s|\Z)"""
     r"|(?P<blank>\n[^\S\n]*\n)"
     r"|(?P<item>\n(?=[^\S\n]*(?:[-•–▪◦*]|\(?\d{1,2}[.)°]|\(?[a-hA-Hأ-ي][.)])[^\S\n]))"
 )

@@ -73,5 +73,5 @@ def boundaries(text: str) -> NDArray[np.int64]:
     np.cumsum(_byte_lengths()[tokens], out=byte_offsets[1:])
     if len(raw) == len(text):
         return byte_offsets
-    character_starts = np.flatnonzero(np.frombuffer(raw + b"\n", dtype=np.int8) >= _LOWEST_START_BYTE)
-    return np.searchsorted(character_starts, byte_offsets, side="right") - 1
+    starts = np.frombuffer(raw + b"\n", dtype=np.int8) >= _LOWEST_START_BYTE
+    return np.cumsum(starts, dtype=np.int64)[byte_offsets] - 1

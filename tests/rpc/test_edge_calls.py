@@ -2,18 +2,23 @@
 
 import asyncio
 import logging
+from collections import Counter
 from uuid import UUID, uuid4
 
 import grpc
 import pytest
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from bacmr.v1 import ingestion_pb2, ingestion_pb2_grpc, retrieval_pb2, retrieval_pb2_grpc, wallet_pb2, wallet_pb2_grpc
 from server import caller as callers
 from server.edge.policy import Policy
-from server.refusal import InsufficientBalance
+from server.refusal import InsufficientBalance, NotSignedIn
+from server.telemetry import traces
 from server.telemetry.metrics import export
-from tests.rpc.served import Edge, refusal
+from tests.rpc.served import Edge, Who, refusal
 
+ASK = "/bacmr.v1.RetrievalService/Ask"
 BALANCE = wallet_pb2.GetBalanceRequest()
 
 
@@ -75,6 +80,12 @@ async def edge(serve) -> Edge:
     return await serve(WalletService=Wallet(), RetrievalService=Retrieval(), IngestionService=Ingestion())
 
 
+def counted(path: str) -> Counter[str]:
+    """How many calls of a method ended, by code."""
+    series = export.snapshot()["metrics"]["grpc_calls_total"]["series"]
+    return Counter({s["labels"]["code"]: int(s["value"]) for s in series if s["labels"]["method"] == path})
+
+
 def ask(question: str) -> retrieval_pb2.AskRequest:
     return retrieval_pb2.AskRequest(question=question, request_id=str(uuid4()))
 
@@ -114,8 +125,6 @@ async def test_every_message_of_a_client_stream_is_validated(edge):
 
 
 async def test_a_bidirectional_stream_of_the_transport_is_served(edge):
-    from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-
     stub = reflection_pb2_grpc.ServerReflectionStub(edge.channel)
     answers = [a async for a in stub.ServerReflectionInfo([reflection_pb2.ServerReflectionRequest(list_services="")])]
     assert "bacmr.v1.WalletService" in {found.name for found in answers[0].list_services_response.service}
@@ -163,13 +172,19 @@ async def test_the_caller_of_a_call_is_whom_the_token_names(serve, people):
     assert 0 < left <= 5
 
 
-async def test_calls_do_not_inherit_the_rights_of_who_started_the_server(serve, people):
-    wallet = Wallet()
+async def test_calls_do_not_inherit_the_rights_of_who_started_the_server(serve):
+    roles = []
+
+    async def verify(token):
+        roles.append(callers.current().role)
+        raise NotSignedIn
+
     with callers.acting_as(callers.system()):
-        edge = await serve(WalletService=wallet)
-    no = await refusal(wallet_pb2_grpc.WalletServiceStub(edge.channel).GetBalance(BALANCE))
-    assert no.code is grpc.StatusCode.UNAUTHENTICATED
-    assert wallet.seen == []
+        edge = await serve(WalletService=Wallet(), verify=verify)
+    await refusal(
+        wallet_pb2_grpc.WalletServiceStub(edge.channel).GetBalance(BALANCE, metadata=Who("t", uuid4()).metadata)
+    )
+    assert roles == [callers.Role.ANYONE]
 
 
 async def test_a_refusal_carries_its_reason_metadata_and_request_id(edge):
@@ -278,16 +293,30 @@ async def test_a_cancel_of_the_caller_reaches_the_handler(serve, people):
     assert retrieval.how in {"CancelledError", "GeneratorExit"}
 
 
-async def test_a_caller_that_vanishes_while_the_server_writes_leaves_no_error(serve, people, caplog):
+async def test_a_caller_that_vanishes_while_the_server_writes_is_no_fault_of_ours(serve, people, caplog):
     retrieval = Retrieval()
     edge = await serve(RetrievalService=retrieval)
     channel = grpc.aio.insecure_channel(edge.address)
     stream = retrieval_pb2_grpc.RetrievalServiceStub(channel).Ask(ask("endless"), metadata=people.add().metadata)
     await stream.read()
+    before = counted(ASK)
     with caplog.at_level(logging.ERROR):
         await channel.close()
         await asyncio.wait_for(retrieval.ended.wait(), 5)
+        await edge.server.drain(1.0)
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+    assert counted(ASK) - before == Counter(CANCELLED=1)
+
+
+async def test_a_broken_write_ends_the_call_as_cancelled(serve_handler, people):
+    async def breaks(request, context):
+        raise grpc.aio.InternalError("the write failed")
+
+    channel = await serve_handler(breaks, Policy())
+    before = counted("/test/Sleep")
+    no = await refusal(channel.unary_unary("/test/Sleep")(b"", metadata=people.add().metadata, timeout=0.3))
+    assert no.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert counted("/test/Sleep") - before == Counter(CANCELLED=1)
 
 
 async def test_open_streams_are_bounded(serve, people):
@@ -316,17 +345,28 @@ async def test_a_message_above_the_limit_is_refused(serve, people):
 
 
 async def test_every_call_is_counted_by_method_and_code(edge):
-    def count(code):
-        for series in export.snapshot()["metrics"]["grpc_calls_total"]["series"]:
-            if series["labels"] == {"method": "/bacmr.v1.WalletService/GetBalance", "code": code}:
-                return series["value"]
-        return 0
-
-    before = count("OK"), count("UNAUTHENTICATED")
+    path, before = "/bacmr.v1.WalletService/GetBalance", counted("/bacmr.v1.WalletService/GetBalance")
     stub = wallet_pb2_grpc.WalletServiceStub(edge.channel)
     await stub.GetBalance(BALANCE, metadata=edge.people.add().metadata)
     await refusal(stub.GetBalance(BALANCE))
-    # The answer may be here before the server's own bookkeeping: a second call makes sure that the first is done.
-    await stub.GetBalance(BALANCE, metadata=edge.people.add().metadata)
-    assert count("OK") - before[0] >= 1
-    assert count("UNAUTHENTICATED") - before[1] == 1
+    await edge.server.drain(1.0)
+    assert counted(path) - before == Counter(OK=1, UNAUTHENTICATED=1)
+
+
+async def test_a_call_is_a_span_of_its_callers_trace_with_the_right_status(edge):
+    exporter = InMemorySpanExporter()
+    traces.configure("", exporter=exporter)
+    stub = wallet_pb2_grpc.WalletServiceStub(edge.channel)
+    metadata = (*edge.people.add().metadata, ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"))
+    await stub.GetBalance(BALANCE, metadata=metadata)
+    await refusal(stub.GetReservation(wallet_pb2.GetReservationRequest(reservation_id=str(uuid4())), metadata=metadata))
+    await refusal(stub.GetBalance(BALANCE, metadata=metadata[1:]))
+    await edge.server.drain(1.0)
+    traces.shutdown()
+    spans = exporter.get_finished_spans()
+    assert {span.context.trace_id for span in spans} == {0x0AF7651916CD43DD8448EB211C80319C}
+    assert [(span.attributes["rpc.grpc.status_code"], span.status.status_code.name) for span in spans] == [
+        ("OK", "UNSET"),
+        ("INTERNAL", "ERROR"),
+        ("UNAUTHENTICATED", "UNSET"),
+    ]

@@ -4,6 +4,7 @@ from uuid import uuid4
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from bacmr.v1 import auth_pb2, auth_pb2_grpc, retrieval_pb2, retrieval_pb2_grpc, wallet_pb2, wallet_pb2_grpc
 from server.caller import Role, Tier
@@ -163,8 +164,6 @@ async def test_right_vouchers_are_not_counted_but_wrong_ones_are(serve, people):
 
 
 async def test_probes_are_not_limited(serve):
-    from grpc_health.v1 import health_pb2, health_pb2_grpc
-
     edge = await serve(rates=Rates(calls_per_minute=1))
     stub = health_pb2_grpc.HealthStub(edge.channel)
     for _ in range(5):

@@ -208,6 +208,21 @@ async def test_a_broken_frame_is_an_unreadable_message(pass_through, people, bod
     assert b"grpc-status: 3" in base64.b64decode(again.content)
 
 
+async def test_a_request_that_is_cut_off_is_not_passed_on(pass_through, people):
+    (_, token), host = people.add().metadata[0], pass_through.base.removeprefix("http://")
+    head = (
+        f"POST {BALANCE} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/grpc-web+proto\r\n"
+        f"authorization: {token}\r\ncontent-length: 100\r\n\r\n"
+    )
+    _, writer = await asyncio.open_connection(*host.split(":"))
+    writer.write(head.encode() + framed(b""))
+    await writer.drain()
+    writer.close()
+    await writer.wait_closed()
+    assert (await web_call(pass_through.base, BALANCE, b"", people.add().metadata)).code == 0
+    assert len(pass_through.wallet.seen) == 1
+
+
 async def test_a_body_above_the_limit_is_refused_before_it_is_read(serve, serve_http, people):
     edge = await serve(WalletService=Wallet())
     port = await serve_http(edge, message_bytes=1000)

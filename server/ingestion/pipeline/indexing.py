@@ -1,5 +1,6 @@
 """The second half of a run: vectors for the chunks that lack them, and the end of those that are gone."""
 
+import asyncio
 import time
 from collections.abc import Sequence
 
@@ -13,6 +14,11 @@ from server.telemetry import metrics
 from server.vectors.port import Vector, VectorRow
 
 EMBED_BATCH = 64
+MOST_HELD_VECTORS = 4_096
+"""About 16 MB at 1,024 dimensions; longer documents read their vectors back from the database."""
+
+Kept = dict[str, Vector]
+"""Vectors by the content hash of the text they were made from."""
 
 
 class Indexing:
@@ -21,6 +27,8 @@ class Indexing:
     def __init__(self, stores: Stores, embedder: Embedder) -> None:
         self._stores = stores
         self._embedder = embedder
+        self._flushing = asyncio.Lock()
+        self._unflushed = False
 
     async def live(self) -> str:
         """Return the index that searches use now; raises StoreUnavailable while there is none."""
@@ -29,18 +37,27 @@ class Indexing:
             raise StoreUnavailable("There is no search index yet.", store="vectors")
         return index
 
-    async def embed(self, run: Run, index: str) -> None:
-        """Make the vectors that are missing, batch by batch; the same text is never embedded twice."""
+    async def embed(self, run: Run, index: str) -> Kept:
+        """Make the vectors that are missing, batch by batch; the same text is never embedded twice.
+
+        Returns the last of them by content hash, as many as a run may hold, to spare reading them again.
+        """
+        kept: Kept = {}
         after = ""
         while chunks := await self._missing(run, index, after):
             after = chunks[-1].id
-            await self._vectors_of(run, chunks)
+            vectors = await self._vectors_of(run, chunks, {})
+            if len(kept) < MOST_HELD_VECTORS:
+                kept |= vectors
+        return kept
 
-    async def _vectors_of(self, run: Run, chunks: Sequence[Chunk]) -> dict[str, Vector]:
-        """Return the vectors of chunks by content hash, from what is kept or from the model."""
+    async def _vectors_of(self, run: Run, chunks: Sequence[Chunk], held: Kept) -> Kept:
+        """Return the vectors of chunks by content hash: held, kept in the database, or made by the model."""
         model = self._embedder.name
         texts = {chunk.content_hash: chunk.text for chunk in chunks}
-        vectors = await self._stores.refs.kept(model, list(texts))
+        if texts.keys() <= held.keys():
+            return held
+        vectors: Kept = await self._stores.refs.kept(model, list(texts))
         unknown = [content for content in texts if content not in vectors]
         if unknown:
             made = await self._embedder.embed([texts[content] for content in unknown], Purpose.PASSAGE)
@@ -51,13 +68,13 @@ class Indexing:
             vectors |= fresh
         return vectors
 
-    async def index(self, run: Run, index: str) -> None:
+    async def index(self, run: Run, index: str, held: Kept) -> None:
         """Write the vectors that the index lacks, and note each batch once the store has acknowledged it."""
         done = await self._stores.refs.count(index, document_id=run.job.document_id)
         after = ""
         while chunks := await self._missing(run, index, after):
             after = chunks[-1].id
-            vectors = await self._vectors_of(run, chunks)
+            vectors = await self._vectors_of(run, chunks, held)
             rows = [_row(chunk, vectors[chunk.content_hash]) for chunk in chunks]
             began = time.monotonic()
             await self._stores.vectors.upsert(index, rows)
@@ -66,7 +83,14 @@ class Indexing:
             async with self._stores.database.transaction() as connection:
                 await run.report(connection, chunks_done=min(done, run.progress.chunks_total))
                 await self._stores.refs.refer(connection, index, self._embedder.name, self._embedder.dimensions, chunks)
-        await self._stores.vectors.flush(index)
+
+    async def flush(self, index: str) -> None:
+        """Make what was written cheap to search. Runs that end together share one flush."""
+        self._unflushed = True
+        async with self._flushing:
+            if self._unflushed:
+                self._unflushed = False
+                await self._stores.vectors.flush(index)
 
     async def _missing(self, run: Run, index: str, after: str) -> list[Chunk]:
         return await self._stores.refs.missing(index, document_id=run.job.document_id, after=after, limit=EMBED_BATCH)

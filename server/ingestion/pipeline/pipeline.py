@@ -18,6 +18,7 @@ from server import caller
 from server.corpus.passage import Document
 from server.database.pool import Connection
 from server.ingestion.chunking import ChunkSize, PageText, TextChunk, chunk_pages
+from server.ingestion.duplicates import first_duplicate
 from server.ingestion.extraction.page import ExtractionFailed, Failure, Page
 from server.ingestion.extraction.worker import Extraction, Opened
 from server.ingestion.job import Job
@@ -34,7 +35,6 @@ from server.ingestion.store.pages import PageStore
 from server.models.port import Embedder, ProviderFailure
 from server.refusal import Refusal
 from server.telemetry import metrics
-from server.text import nearduplicate
 from server.text.language import Language
 
 PAGE_BATCH = 20
@@ -105,11 +105,12 @@ class Pipeline:
         generation = await self._write(run, document, judged, chunks)
         await run.advance(JobState.EMBEDDING)
         index = await self._indexing.live()
-        await self._indexing.embed(run, index)
+        vectors = await self._indexing.embed(run, index)
         await run.advance(JobState.INDEXING)
-        await self._indexing.index(run, index)
+        await self._indexing.index(run, index, vectors)
         await self._indexing.retire(run, index, generation, len(chunks))
         await run.advance(JobState.READY)
+        await self._indexing.flush(index)
 
     async def _extract(self, run: Run, document: Document) -> list[Page]:
         """Read the pages that no earlier run of the same file has read."""
@@ -202,18 +203,16 @@ class Pipeline:
 
     async def _link_duplicates(self, document: Document, namespace: str, pages: Sequence[JudgedPage]) -> None:
         """Link pages that nearly repeat a page of another document. Both stay searchable: a link loses nothing."""
-        for page in pages:
-            if page.verdict is not PageVerdict.INDEXED or page.fingerprint is None:
-                continue
-            async with self._stores.database.transaction() as connection:
-                candidates = await self._pages.near(
-                    connection, document.id, document.owner_id, namespace, page.fingerprint, page.words
-                )
-            for other in candidates:
-                if await asyncio.to_thread(nearduplicate.is_duplicate, page.text, other.text):
-                    async with self._stores.database.transaction() as connection:
-                        await self._pages.link(connection, document.id, page.number, other)
-                    break
+        indexed = {page.number: page for page in pages if page.verdict is PageVerdict.INDEXED}
+        async with self._stores.database.transaction() as connection:
+            candidates = await self._pages.near(
+                connection, document.id, document.owner_id, namespace, list(indexed.values())
+            )
+        for number, others in candidates.items():
+            original = await asyncio.to_thread(first_duplicate, indexed[number].text, others)
+            if original is not None:
+                async with self._stores.database.transaction() as connection:
+                    await self._pages.link(connection, document.id, number, original)
 
     async def _step_aside(self, run: Run) -> None:
         """Stop without a trace: of a cancelled job, also what this run may have written since."""

@@ -13,6 +13,7 @@ from server.blobs.port import BlobStore
 from server.corpus.passage import Document, NewDocument
 from server.corpus.service import CorpusService
 from server.database.pool import Connection, Database
+from server.ingestion.duplicates import first_duplicate
 from server.ingestion.extraction import html
 from server.ingestion.extraction.filetype import FileType
 from server.ingestion.extraction.page import ExtractionFailed, Page
@@ -28,7 +29,6 @@ from server.ingestion.store.pages import PageStore
 from server.ingestion.store.sources import PageState, SourceStore
 from server.ingestion.uploads import FILES
 from server.refusal import Conflict, NotFound, SourceRefused
-from server.text import nearduplicate
 from server.text.fold import canonical as folded
 
 MAX_PAGE_BYTES = 20 * 1024 * 1024
@@ -204,28 +204,17 @@ class SourceSync:
         return _Content(fetched, file_type, judged, digest, found, title or _first_line(text))
 
     async def _original(self, source: Source, content: _Content, own: UUID | None) -> UUID | None:
-        """Return the document that every searchable page of this one nearly repeats."""
-        repeated: set[UUID] = set()
-        for page in content.pages:
-            if page.verdict is not PageVerdict.INDEXED:
-                continue
-            found = await self._near_duplicate(source, page, own or _NO_DOCUMENT)
-            if found is None:
-                return None
-            repeated.add(found)
-        return repeated.pop() if repeated else None
-
-    async def _near_duplicate(self, source: Source, page: JudgedPage, own: UUID) -> UUID | None:
-        if page.fingerprint is None:
-            return None
+        """Return a document that this one nearly repeats: each searchable page has its like in another document."""
+        indexed = [page for page in content.pages if page.verdict is PageVerdict.INDEXED]
         async with self._database.transaction() as connection:
             candidates = await self._pages.near(
-                connection, own, None, source.placement.namespace, page.fingerprint, page.words
+                connection, own or _NO_DOCUMENT, None, source.placement.namespace, indexed
             )
-        for other in candidates:
-            if await asyncio.to_thread(nearduplicate.is_duplicate, page.text, other.text):
-                return other.document_id
-        return None
+        if any(page.number not in candidates for page in indexed):
+            return None
+        originals = [await asyncio.to_thread(first_duplicate, page.text, candidates[page.number]) for page in indexed]
+        found = [original.document_id for original in originals if original is not None]
+        return found[0] if len(found) == len(indexed) else None
 
     async def _ingest(self, source: Source, address: str, content: _Content) -> Document:
         """Store the page's bytes and ask for their ingestion, under the document it was before if there is one."""

@@ -1,12 +1,13 @@
 """Pages as read, their verdicts, and the search for pages that nearly repeat them in other documents."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from server.ingestion.duplicates import StoredPage
 from server.ingestion.extraction.page import Method, Page
 from server.ingestion.judging import JudgedPage
 from server.text.nearduplicate import CANDIDATE_DISTANCE, LONG_TEXT_WORDS, signed
@@ -45,30 +46,40 @@ LINK = text(
     " WHERE document_id = :document_id AND number = :number"
 )
 _SAME_BAND = " OR ".join(
-    f"((fingerprint >> {shift}) & 65535) = ((CAST(:fingerprint AS bigint) >> {shift}) & 65535)"
-    for shift in (48, 32, 16)
+    f"((page.fingerprint >> {shift}) & 65535) = ((asked.fingerprint >> {shift}) & 65535)" for shift in (48, 32, 16, 0)
 )
-_NEAR = (
-    "SELECT page.document_id, number, page.text FROM page JOIN document ON document.id = page.document_id"
-    " WHERE page.document_id <> :document_id AND page.verdict = 'indexed'"
+_ASKED = (
+    "unnest(CAST(:numbers AS int[]), CAST(:fingerprints AS bigint[]), CAST(:words AS int[]))"
+    " AS asked (number, fingerprint, words)"
+)
+_ELIGIBLE = (
+    "page.document_id <> :document_id AND page.verdict = 'indexed' AND page.fingerprint IS NOT NULL"
     " AND document.namespace = :namespace"
     " AND (document.visibility = 'shared' OR document.owner_id = CAST(:owner_id AS uuid))"
-    " AND bit_count(CAST(fingerprint # CAST(:fingerprint AS bigint) AS bit(64))) <= :distance"
 )
+# Two fingerprints at most three bits apart share a band, which an index finds.
 NEAR_LONG = text(
-    f"{_NEAR} AND fingerprint IS NOT NULL"
-    f" AND ({_SAME_BAND} OR (fingerprint & 65535) = (CAST(:fingerprint AS bigint) & 65535)) LIMIT :most"
+    "SELECT asked.number, page.document_id, page.number AS near_number, page.text"
+    f" FROM {_ASKED} JOIN page ON ({_SAME_BAND}) JOIN document ON document.id = page.document_id"
+    f" WHERE {_ELIGIBLE} AND bit_count(CAST(page.fingerprint # asked.fingerprint AS bit(64))) <= :distance"
 )
-NEAR_SHORT = text(f"{_NEAR} AND fingerprint IS NOT NULL AND words BETWEEN :fewest_words AND :most_words LIMIT :most")
-
-
-@dataclass(frozen=True, slots=True)
-class StoredPage:
-    """A page of another document, for comparing."""
-
-    document_id: UUID
-    number: int
-    text: str
+# Texts too short for that distance are compared with all of about their length: of the namespace's pages only the
+# fingerprints are gone through, and texts are read for the few that are near.
+NEAR_SHORT = text(
+    "WITH shelf AS MATERIALIZED ("
+    " SELECT page.document_id, page.number, page.fingerprint, page.words"
+    f" FROM page JOIN document ON document.id = page.document_id WHERE {_ELIGIBLE}"
+    " AND page.words BETWEEN :fewest_words AND :most_words"
+    "), near AS MATERIALIZED ("
+    " SELECT asked.number, shelf.document_id, shelf.number AS near_number,"
+    " row_number() OVER (PARTITION BY asked.number"
+    " ORDER BY bit_count(CAST(shelf.fingerprint # asked.fingerprint AS bit(64)))) AS place"
+    f" FROM {_ASKED} JOIN shelf"
+    " ON bit_count(CAST(shelf.fingerprint # asked.fingerprint AS bit(64))) <= :distance"
+    ") SELECT near.number, near.document_id, near.near_number, page.text FROM near"
+    " JOIN page ON page.document_id = near.document_id AND page.number = near.near_number"
+    " WHERE place <= :most ORDER BY near.number, place"
+)
 
 
 class PageStore:
@@ -124,24 +135,33 @@ class PageStore:
         document_id: UUID,
         owner_id: UUID | None,
         namespace: str,
-        fingerprint: int,
-        words: int,
-    ) -> list[StoredPage]:
-        """Return pages of other documents, for the same readers, that are worth a comparison."""
-        values = {
+        pages: Sequence[JudgedPage],
+    ) -> dict[int, list[StoredPage]]:
+        """Return, by page number, pages of other documents for the same readers that are worth a comparison."""
+        compared = [page for page in pages if page.fingerprint is not None]
+        long = [page for page in compared if page.words >= LONG_TEXT_WORDS]
+        short = [page for page in compared if page.words < LONG_TEXT_WORDS]
+        shared: dict[str, object] = {
             "document_id": document_id,
             "owner_id": owner_id,
             "namespace": namespace,
-            "fingerprint": signed(fingerprint),
             "distance": CANDIDATE_DISTANCE,
-            "most": _MOST_CANDIDATES,
         }
-        if words >= LONG_TEXT_WORDS:
-            rows = await connection.execute(NEAR_LONG, values)
-        else:
-            lengths = {"fewest_words": int(words / _LENGTH_RATIO), "most_words": int(words * _LENGTH_RATIO)}
-            rows = await connection.execute(NEAR_SHORT, values | lengths)
-        return [StoredPage(row.document_id, row.number, row.text) for row in rows]
+        rows: list[Row[Any]] = []
+        if long:
+            rows += (await connection.execute(NEAR_LONG, shared | _asked(long))).all()
+        if short:
+            lengths = [page.words for page in short]
+            limits = {
+                "fewest_words": int(min(lengths) / _LENGTH_RATIO),
+                "most_words": int(max(lengths) * _LENGTH_RATIO),
+                "most": _MOST_CANDIDATES,
+            }
+            rows += (await connection.execute(NEAR_SHORT, shared | _asked(short) | limits)).all()
+        found: dict[int, list[StoredPage]] = {}
+        for row in rows:
+            found.setdefault(row.number, []).append(StoredPage(row.document_id, row.near_number, row.text))
+        return found
 
     async def link(self, connection: AsyncConnection, document_id: UUID, number: int, other: StoredPage) -> None:
         """Note that a page nearly repeats a page of another document."""
@@ -154,3 +174,11 @@ class PageStore:
                 "other_number": other.number,
             },
         )
+
+
+def _asked(pages: Sequence[JudgedPage]) -> dict[str, object]:
+    return {
+        "numbers": [page.number for page in pages],
+        "fingerprints": [signed(page.fingerprint or 0) for page in pages],
+        "words": [page.words for page in pages],
+    }

@@ -31,7 +31,7 @@ MOST_MISSING_WORDS: Final = 3
 INSTRUCTIONS: Final = "examen"
 """The glossary's subject for words such as "calculer": no text needs to hold them."""
 
-_FINAL_STOP: Final = re.compile(r"""(?:\s*[.!?؟۔…]+["'»”’)\]]*)+\Z""")
+_FINAL_STOP: Final = re.compile(r"""(?:\s*[.!?؟۔…]+(?:["'»”’)\]]|\s»)*)+\Z""")
 _WORD: Final = re.compile(r"[^\W_]+")
 
 

@@ -74,7 +74,7 @@ def grammar(key: Key, sentence: str, language: Language) -> Fit:
         return Fit(language, key.text.endswith(("ة", "ات")), False, None, capital, key.text.startswith("ال"))
     match = _BEFORE.search(sentence[: key.start])
     before = match[1].lower().replace("’", "'") if match else ""
-    plural = before in _PLURAL_BEFORE or (not before and key.text.endswith("s"))
+    plural = before in _PLURAL_BEFORE or (not before and not capital and key.text.endswith("s"))
     feminine = None if plural or capital else before in _FEMININE_BEFORE
     if not plural and not capital and before not in _FEMININE_BEFORE | _MASCULINE_BEFORE:
         feminine = is_feminine(key.text)

@@ -29,7 +29,7 @@ from server.text.stopwords import STOP_WORDS
 from server.text.tokens import count
 
 MODEL: Final = "local-quotes-v1"
-WORDS_THAT_STAND_ALONE: Final = 3
+WORDS_THAT_STAND_ALONE: Final = 2
 """A question with fewer content words leans on what was asked before."""
 
 _POINTS_BACK: Final = re.compile(

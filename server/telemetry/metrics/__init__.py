@@ -4,6 +4,7 @@ Labels are bounded: their values come from our own enums, tables and settings, n
 still grows past `families.MAX_SERIES` counts the rest under `other`. Durations are seconds.
 """
 
+from collections.abc import Sequence
 from enum import IntEnum
 
 from server.telemetry.metrics.families import JOB_SECONDS, counter, gauge, timing
@@ -104,10 +105,12 @@ def set_calls_in_flight(method: str, calls: int) -> None:
     _calls_in_flight.child(method).set(calls)
 
 
-def record_call(method: str, code: str, duration_seconds: float) -> None:
-    """Record a call that ended."""
-    _calls.child(method, code).inc()
-    _call_seconds.child(method).observe(duration_seconds)
+def record_calls(method: str, code: str, durations_seconds: Sequence[float]) -> None:
+    """Record calls of a method that ended with the same code."""
+    _calls.child(method, code).inc(len(durations_seconds))
+    observe = _call_seconds.child(method).observe
+    for seconds in durations_seconds:
+        observe(seconds)
 
 
 def record_first_token(method: str, duration_seconds: float) -> None:

@@ -1,6 +1,9 @@
 """Promises after a crash: what was delivered stands and is charged, the rest is given back, once."""
 
 import asyncio
+import sys
+from asyncio.subprocess import PIPE
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -116,3 +119,27 @@ async def test_forgotten_events_are_said_to_be_gone(process: Process, student: C
         await events_of(process, student, answer_id)
     with acting_as(student):
         assert (await process.room.conversations.get_answer(answer_id)).content == "".join(ANSWER)
+
+
+async def test_killing_the_server_mid_answer_keeps_the_text_and_charges_once(
+    start_process, student: Caller, addresses, owner
+) -> None:
+    root = Path(__file__).parents[3]
+    arguments = [str(Path(__file__).with_name("answer_and_hang.py")), addresses.url, str(student.user_id)]
+    server = await asyncio.create_subprocess_exec(
+        sys.executable, *arguments, cwd=root, env={"PYTHONPATH": f"{root}:{root / 'clients/python'}"}, stdout=PIPE
+    )
+    assert server.stdout is not None
+    answer_id = UUID((await server.stdout.readline()).decode().strip())
+    sequence, _, shown = (await server.stdout.readline()).decode().rstrip("\n").partition(" ")
+    server.kill()
+    await server.wait()
+    async with start_process() as alive:
+        resumed = await events_of(alive, student, answer_id, int(sequence))
+        whole = await events_of(alive, student, answer_id)
+    assert whole[int(sequence) :] == resumed
+    assert text_of(whole[: int(sequence)]) == shown
+    assert text_of(whole) == "".join(ANSWER[:2])
+    assert whole[-1].payload.ending is Ending.INTERRUPTED
+    charged = [amount for kind, amount in settlements(owner, student) if kind == "charge"]
+    assert charged == [whole[-1].payload.receipt.charged_tokens]

@@ -118,6 +118,22 @@ def student(make_user: Callable[..., Caller]) -> Caller:
     return make_user(tokens=1_000)
 
 
+@pytest.fixture
+def admin(make_user: Callable[..., Caller]) -> Caller:
+    return make_user(role="admin")
+
+
+@pytest.fixture
+def issue(credits: CreditService, admin: Caller) -> Callable[..., Any]:
+    """A function that issues vouchers as the admin and returns their codes."""
+
+    async def issue(count=1, tokens=500, expires_at=None, request_id=None):
+        with acting_as(admin):
+            return (await credits.issue_vouchers(count, tokens, expires_at, request_id or uuid4())).codes
+
+    return issue
+
+
 @pytest.fixture(autouse=True)
 def calling(request: pytest.FixtureRequest):
     """Call as the test's student, or as the system where a test has none."""

@@ -83,9 +83,7 @@ def test_nothing_is_published_beyond_this_machine(services: dict[str, dict[str, 
     assert all(port.startswith("127.0.0.1:") for port in published)
 
 
-def test_stores_are_reached_by_our_containers_only(
-    compose: dict[str, Any], services: dict[str, dict[str, Any]]
-) -> None:
+def test_only_our_containers_reach_the_stores(compose: dict[str, Any], services: dict[str, dict[str, Any]]) -> None:
     assert compose["networks"]["stores"] == {"internal": True}
     assert all(services[store]["networks"] == ["stores"] for store in STORES)
 

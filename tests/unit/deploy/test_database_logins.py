@@ -25,6 +25,10 @@ def cluster(root: Path) -> Iterator[EmbeddedPostgres]:
         os.chmod(folder, 0o711)
         server = EmbeddedPostgres(folder / "postgres", durable=False).start()
         try:
+            # The embedded server comes with both; a new cluster of your own has neither.
+            with psycopg.connect(server.connection.owner_url("postgres"), autocommit=True) as admin:
+                admin.execute("DROP DATABASE bacmr")
+                admin.execute("DROP ROLE bacmr_server")
             for login in ("migrator", "server"):
                 (folder / f"postgres_{login}_password").write_text(f"{login}'s")
             subprocess.run(

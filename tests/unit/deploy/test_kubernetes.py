@@ -207,9 +207,3 @@ def test_autoscalers_scale_what_exists_and_deployments_leave_the_count_to_them(
     deployments = {name: found for (kind, name), found in manifests.items() if kind == "Deployment"}
     assert scaled == deployments.keys()
     assert not any("replicas" in found["spec"] for found in deployments.values())
-
-
-def test_manifests_pass_the_published_schemas(manifests: dict[tuple[str, str], Manifest]) -> None:
-    validator = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
-    for manifest in manifests.values():
-        validator.validate(manifest, "1.31", strict=True)

@@ -1,13 +1,15 @@
 """Promises of the citation check."""
 
+from dataclasses import replace
 from uuid import UUID
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.retrieval.citations import check, claims
+from server.retrieval.citations import check, check_across, claims
 from server.retrieval.passage import Passage
 from server.text.language import Language
+from tests.fakes import ScriptedModel
 
 NEWTON = (
     "Première loi : dans un référentiel galiléen, un corps isolé garde une vitesse constante. "
@@ -148,3 +150,35 @@ def test_a_number_is_cited_or_dropped_never_lost(words: list[str]) -> None:
     found = check(answer, [passage(NEWTON), passage(ARABIC)], no_terms)
     named = {number for claim in claims(answer) for number, _ in claim.cited}
     assert named == {citation.number for citation in found.citations} | set(found.validation.dropped_citations)
+
+
+FRENCH_ANSWER = "La philosophie recherche la vérité par la raison [1]."
+
+
+async def test_an_answer_in_another_language_is_found_through_a_translation() -> None:
+    model = ScriptedModel(translation="الفلسفة بحث عن الحقيقة بالعقل")
+    found = await check_across(FRENCH_ANSWER, [arabic()], no_terms, model)
+    assert found.citations[0].quote == "الفلسفة بحث عن الحقيقة بالعقل."
+    assert found.validation.supported_sentences == 1
+
+
+async def test_a_translation_that_says_something_else_finds_nothing() -> None:
+    model = ScriptedModel(translation="الخلية الحية تتنفس في الليل والنهار")
+    found = await check_across(FRENCH_ANSWER, [arabic()], no_terms, model)
+    assert found.validation.dropped_citations == (1,)
+
+
+async def test_a_model_that_cannot_translate_leaves_the_citation_dropped() -> None:
+    model = ScriptedModel(broken={"translate"})
+    found = await check_across(FRENCH_ANSWER, [arabic()], no_terms, model)
+    assert found.validation.dropped_citations == (1,)
+
+
+async def test_an_answer_in_the_language_of_its_passages_is_not_translated() -> None:
+    model = ScriptedModel(translation="Un corps isolé garde une vitesse constante.")
+    await check_across("Les mammifères allaitent leurs petits [1].", [passage(NEWTON)], no_terms, model)
+    assert model.asked["translate"] == 0
+
+
+def arabic() -> Passage:
+    return replace(passage(ARABIC), language=Language.ARABIC)

@@ -50,19 +50,18 @@ def test_a_semantic_search_counts_as_much_as_full_text() -> None:
 
 
 @given(HITS, HITS, st.integers(6, 30))
-def test_a_shortlist_has_no_more_than_its_size_and_keeps_the_best(
-    dense: list[Hit], full_text: list[Hit], size: int
-) -> None:
+def test_a_shortlist_loses_nothing_and_keeps_the_best(dense: list[Hit], full_text: list[Hit], size: int) -> None:
     fused = fuse(dense, full_text)
     short = shortlist(fused, dense, size)
-    assert len(short) == len(set(ids(short))) == min(size, len(fused))
+    assert sorted(short) == sorted(fused)
     assert ids(short)[: size - size // 3] == ids(fused)[: size - size // 3]
 
 
 def test_what_only_the_vector_search_finds_is_on_the_shortlist() -> None:
     full_text = [Hit(f"t{number}", 30.0 - number) for number in range(30)]
     dense = [Hit(f"d{number}", 0.2) for number in range(30)]
-    assert len([chunk_id for chunk_id in ids(shortlist(fuse(dense, full_text), dense, 30)) if chunk_id[0] == "d"]) == 10
+    short = ids(shortlist(fuse(dense, full_text), dense, 21))[:21]
+    assert len([chunk_id for chunk_id in short if chunk_id[0] == "d"]) == 7
 
 
 @given(st.lists(HITS, min_size=1, max_size=3), st.integers(3, 30))
@@ -89,4 +88,4 @@ def test_a_variant_that_finds_nothing_takes_no_place() -> None:
 
 def test_the_reranker_decides_and_equals_keep_their_order() -> None:
     fused = [("a", 3.0), ("b", 2.0), ("c", 1.0), ("gone", 0.5)]
-    assert ids(reorder(fused, {"a": 0.1, "b": 0.9, "c": 0.9})) == ["b", "c", "a", "gone"]
+    assert reorder(fused, {"a": 0.1, "b": 0.9, "c": 0.9}) == [("b", 0.9), ("c", 0.9), ("a", 0.1), ("gone", 0.1)]

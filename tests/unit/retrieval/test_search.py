@@ -99,6 +99,12 @@ async def test_a_new_document_is_found_by_a_question_asked_before(bench: Bench) 
     assert result.passages[0].page == 9
 
 
+async def test_a_passage_that_is_gone_leaves_its_place_to_the_next(bench: Bench) -> None:
+    first, second = (await bench.search(limit=2)).passages
+    del bench.library.shelf[first.chunk_id]
+    assert (await bench.search(limit=1)).passages == (second,)
+
+
 async def test_a_broken_reranker_leaves_the_fused_order(bench: Bench) -> None:
     bench.model.broken.add("rerank")
     result = await bench.search()

@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 
 from server.text.fold import canonical, clean, folded, locate
 
-TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=80) | st.text("ab éأإٱىةَّـ ١²ﬁ\u200f\u202b\n\t", max_size=40)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=80) | st.text(
+    "ab éأإٱىةَّـ ١²ﬁ\u200f\u202b\n\t", max_size=40
+)
 
 
 @given(TEXTS)

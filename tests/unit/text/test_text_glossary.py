@@ -55,7 +55,13 @@ def test_known_terms_say_where_they_stand():
 
 @pytest.mark.parametrize(
     ("latin", "arabic"),
-    [("l9anoun", "القانون"), ("essour3a", "السرعة"), ("lmou3adala", "المعادلة"), ("ettarkib", "التركيب"), ("l5aliya", "الخلية")],
+    [
+        ("l9anoun", "القانون"),
+        ("essour3a", "السرعة"),
+        ("lmou3adala", "المعادلة"),
+        ("ettarkib", "التركيب"),
+        ("l5aliya", "الخلية"),
+    ],
 )
 def test_chat_spelling_sounds_like_the_arabic_word(latin, arabic):
     assert latin_skeleton(latin) == arabic_skeleton(canonical(arabic))

@@ -20,8 +20,8 @@ from server.text.nearduplicate import (
 )
 
 EXERCISE = (
-    "Un mobile de masse m = {mass} kg se déplace à la vitesse v = {speed} m/s sur un plan horizontal. Il subit une force "
-    "de frottement constante f = 3,5 N. Calculer son énergie cinétique puis la distance d'arrêt du mobile."
+    "Un mobile de masse m = {mass} kg se déplace à la vitesse v = {speed} m/s sur un plan horizontal. Il subit une "
+    "force de frottement constante f = 3,5 N. Calculer son énergie cinétique puis la distance d'arrêt du mobile."
 )
 HASHES = st.integers(0, 2**64 - 1)
 

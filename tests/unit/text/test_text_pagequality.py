@@ -9,13 +9,15 @@ from server.text.pagequality import Fault, inspect, map_is_broken
 
 FRENCH = (
     "La photosynthèse permet aux plantes vertes de fabriquer du glucose à partir du gaz carbonique de l'air, de l'eau "
-    "du sol et de la lumière du soleil. Elle a lieu dans les chloroplastes des feuilles, qui contiennent la chlorophylle."
+    "du sol et de la lumière du soleil. Elle a lieu dans les chloroplastes des feuilles, pleins de chlorophylle."
 )
 ARABIC = (
     "الخلية هي الوحدة الأساسية لجميع الكائنات الحية، وتحتوي نواتها على المعلومة الوراثية. تتكون الخلية من غشاء يحيط "
     "بها ومن سيتوبلازم تسبح فيه عضيات مثل الميتوكندري التي تنتج الطاقة بفضل التنفس."
 )
-MATHS = "f(x) = x² - 3x + 2, f'(x) = 2x - 3, Δ = 9 - 8 = 1, x₁ = 1, x₂ = 2, S = {1; 2}, lim f(x) = +∞, f(0) = 2, f(3) = 2"
+MATHS = (
+    "f(x) = x² - 3x + 2, f'(x) = 2x - 3, Δ = 9 - 8 = 1, x₁ = 1, x₂ = 2, S = {1; 2}, lim f(x) = +∞, f(0) = 2, f(3) = 2"
+)
 
 
 @pytest.mark.parametrize("text", [FRENCH, ARABIC, FRENCH + "\n" + ARABIC, MATHS, f"{MATHS}\n{ARABIC}"])
@@ -34,8 +36,8 @@ def test_a_readable_page_is_valid(text):
         (ARABIC.replace("ت", "ةق").replace("م", "ىم"), Fault.BROKEN_CHARACTER_MAP),
         (ARABIC.encode().decode("cp1252", "replace"), Fault.UNREADABLE),
         (" ".join("(cid:12)(cid:7)" for _ in range(20)), Fault.UNREADABLE),
-        ("\n".join(f"{number}. Chapitre du livre de physique ........ {number * 7}" for number in range(1, 9)), Fault.BOILERPLATE),
-        ("Tous droits réservés. ISBN 978-2-01. Dépôt légal : juin 2019. Imprimé pour les éditions du lycée national.", Fault.BOILERPLATE),
+        ("\n".join(f"{number}. Chapitre du livre ........ {number * 7}" for number in range(1, 9)), Fault.BOILERPLATE),
+        ("Tous droits réservés. ISBN 978-2-01. Dépôt légal : juin 2019. Imprimé pour les éditions.", Fault.BOILERPLATE),
         ("cliquez ici pour lire " * 60, Fault.BOILERPLATE),
     ],
 )  # fmt: skip
@@ -59,7 +61,9 @@ def test_a_doubtful_scan_is_worth_a_look_but_valid():
 def test_a_page_in_another_language_than_declared_is_refused():
     assert inspect(FRENCH, expected=Language.ARABIC).fault is Fault.WRONG_LANGUAGE
     assert inspect(ARABIC, expected=Language.HASSANIYA).valid
-    english = "The cell is the basic unit of all living things and it contains a nucleus with the genetic information. " * 3
+    english = (
+        "The cell is the basic unit of all living things and it contains a nucleus with the genetic information. " * 3
+    )
     assert inspect(english).fault is Fault.WRONG_LANGUAGE
 
 

@@ -10,9 +10,9 @@ from server.text.sentences import sentences, spans
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("M. Diallo mesure 1.80 m. Il pèse 80 kg (cf. p. 12). Fin !", ["M. Diallo mesure 1.80 m.", "Il pèse 80 kg (cf. p. 12).", "Fin !"]),
-        ("A. Einstein vivait vers 300 av. J.-C. et après. Oui ?", ["A. Einstein vivait vers 300 av. J.-C. et après.", "Oui ?"]),
-        ("ما هي الطاقة؟ هي القدرة على الشغل. قال د. أحمد كلمة!", ["ما هي الطاقة؟", "هي القدرة على الشغل.", "قال د. أحمد كلمة!"]),
+        ("M. Sy mesure 1.80 m. Il pèse 80 kg (cf. p. 12).", ["M. Sy mesure 1.80 m.", "Il pèse 80 kg (cf. p. 12)."]),
+        ("A. Sall vivait en 300 av. J.-C. et après. Oui ?", ["A. Sall vivait en 300 av. J.-C. et après.", "Oui ?"]),
+        ("ما هي الطاقة؟ قدرة على الشغل. قال د. أحمد!", ["ما هي الطاقة؟", "قدرة على الشغل.", "قال د. أحمد!"]),
         ("الجملة الأولى، وتستمر؛ ثم تنتهي. الثانية", ["الجملة الأولى، وتستمر؛ ثم تنتهي.", "الثانية"]),
         ("1. Définir la dérivée.\n2. Calculer f(2.5).", ["1. Définir la dérivée.", "2. Calculer f(2.5)."]),
         ("Titre\n\nTexte sur\ndeux lignes.", ["Titre", "Texte sur\ndeux lignes."]),

@@ -1,0 +1,60 @@
+"""The lexical reranker: what says more of the question, closer together, goes first."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from server.models.local.evidence import FEATURES, evidence, passage, question
+from server.models.local.reranker import WEIGHTS, rerank
+
+
+def best(query, texts):
+    scores = rerank(query, texts)
+    return texts[scores.index(max(scores))]
+
+
+@pytest.mark.parametrize(
+    ("query", "texts"),
+    [
+        (
+            "énergie cinétique d'un solide",
+            ["L'énergie cinétique d'un solide est positive.", "L'énergie potentielle d'un ressort."],
+        ),
+        (
+            "vitesse du son",
+            [
+                "La vitesse du son dans l'air est 340 m/s.",
+                "Le son est une onde. On parle aussi de la lumière et de sa vitesse.",
+            ],
+        ),
+        (
+            "Quand la guerre a-t-elle fini ?",
+            ["La guerre a fini en 1945.", "La guerre a fini après de longs combats dans toute la région."],
+        ),
+        ("متى انتهت الحرب؟", ["انتهت الحرب سنة 1945.", "انتهت الحرب بعد معارك طويلة في المنطقة كلها."]),
+    ],
+)
+def test_the_better_passage_goes_first(query, texts):
+    assert best(query, texts) == texts[0]
+    assert best(query, texts[::-1]) == texts[0]
+
+
+def test_parts_of_words_count_where_words_do_not_match():
+    assert best("photosynthétique", ["La photosynthèse des plantes.", "La géologie des roches."]).startswith("La photo")
+
+
+def test_nothing_to_rank_gives_nothing():
+    assert rerank("question", []) == []
+
+
+def test_every_feature_is_weighed():
+    assert set(WEIGHTS) == set(FEATURES)
+    assert evidence(question("masse"), [passage("La masse.")]).shape == (1, len(FEATURES))
+
+
+@settings(deadline=None)
+@given(st.text(max_size=60), st.lists(st.text(max_size=60), max_size=5))
+def test_any_text_gets_a_finite_score(query, texts):
+    scores = rerank(query, texts)
+    assert len(scores) == len(texts)
+    assert all(abs(score) < 10 for score in scores)

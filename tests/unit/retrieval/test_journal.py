@@ -1,0 +1,150 @@
+"""Promises of an answer's journal: durable before it is seen, whole, in few writes."""
+
+import asyncio
+from collections.abc import Sequence
+from uuid import UUID
+
+import pytest
+
+from server.refusal import StoreUnavailable
+from server.retrieval.events import Completed, Delta, Ending, Event, Heartbeat, Progress, Stage, Started, Validation
+from server.retrieval.journal import Journal, Lost
+from server.text.language import Language
+
+STARTED = Event(1, Started(UUID(int=1), UUID(int=2), UUID(int=3), 100, Language.FRENCH))
+END = Completed(Ending.STOP, (), Validation(0), None, "model")
+
+
+class Disk:
+    """Keeps batches; refuses or loses them on command, and can be held."""
+
+    def __init__(self) -> None:
+        self.batches: list[Sequence[Event]] = []
+        self.failures = 0
+        self.lost = False
+        self.free = asyncio.Event()
+        self.free.set()
+
+    async def write(self, batch: Sequence[Event]) -> None:
+        await self.free.wait()
+        if self.lost:
+            raise Lost
+        if self.failures:
+            self.failures -= 1
+            raise StoreUnavailable
+        self.batches.append(batch)
+
+    @property
+    def events(self) -> list[Event]:
+        return [event for batch in self.batches for event in batch]
+
+
+@pytest.fixture
+def disk() -> Disk:
+    return Disk()
+
+
+@pytest.fixture
+def journal(disk: Disk) -> Journal:
+    return Journal([STARTED], disk.write)
+
+
+async def finish(journal: Journal) -> None:
+    journal.stop()
+    await journal.keep()
+    journal.end(Event(journal.last_sequence + 1, END))
+
+
+async def seen(journal: Journal, after: int = 0) -> list[Event]:
+    return [event async for event in journal.follow(after)]
+
+
+async def test_followers_see_what_was_written_and_nothing_else(journal: Journal, disk: Disk) -> None:
+    journal.append(Progress(Stage.ANSWERING))
+    journal.append(Delta("un "))
+    journal.append(Delta("mot"))
+    await finish(journal)
+    events = await seen(journal)
+    assert events[1:-1] == disk.events == [Event(2, Progress(Stage.ANSWERING)), Event(3, Delta("un mot"))]
+    assert events[-1] == Event(4, END)
+
+
+async def test_nothing_is_shown_before_it_is_durable(journal: Journal, disk: Disk) -> None:
+    disk.free.clear()
+    keeper = asyncio.create_task(journal.keep())
+    journal.append(Delta("texte"))
+    stream = journal.follow(1)
+    waiting = asyncio.ensure_future(anext(stream))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    disk.free.set()
+    assert await waiting == Event(2, Delta("texte"))
+    journal.stop()
+    await keeper
+    await stream.aclose()
+
+
+async def test_text_that_comes_during_a_write_becomes_one_event(journal: Journal, disk: Disk) -> None:
+    disk.free.clear()
+    keeper = asyncio.create_task(journal.keep())
+    journal.append(Delta("a"))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    for letter in "bcdefgh":
+        journal.append(Delta(letter))
+    disk.free.set()
+    journal.stop()
+    await keeper
+    assert disk.events == [Event(2, Delta("a")), Event(3, Delta("bcdefgh"))]
+    assert journal.text == "abcdefgh"
+
+
+async def test_events_before_the_first_text_are_written_with_it(journal: Journal, disk: Disk) -> None:
+    keeper = asyncio.create_task(journal.keep())
+    journal.append(Progress(Stage.ANSWERING))
+    await asyncio.sleep(0)
+    journal.append(Delta("texte"))
+    stream = journal.follow(1)
+    await anext(stream)
+    assert len(disk.batches) == 1
+    journal.stop()
+    await keeper
+    await stream.aclose()
+
+
+async def test_a_short_outage_is_waited_out(journal: Journal, disk: Disk) -> None:
+    disk.failures = 2
+    journal.append(Delta("texte"))
+    await finish(journal)
+    assert disk.events == [Event(2, Delta("texte"))]
+
+
+async def test_an_answer_that_is_lost_sends_its_followers_to_the_store(journal: Journal, disk: Disk) -> None:
+    disk.lost = True
+    journal.append(Delta("texte"))
+    following = asyncio.create_task(seen(journal))
+    with pytest.raises(Lost):
+        await journal.keep()
+    assert await following == [STARTED]
+
+
+async def test_a_silent_answer_writes_heartbeats(disk: Disk) -> None:
+    journal = Journal([STARTED], disk.write, heartbeat_seconds=0.01)
+    keeper = asyncio.create_task(journal.keep())
+    stream = journal.follow(1)
+    assert [(await anext(stream)).payload for _ in range(2)] == [Heartbeat(), Heartbeat()]
+    journal.stop()
+    await keeper
+    await stream.aclose()
+
+
+async def test_a_follower_may_begin_anywhere_and_leave_at_any_time(journal: Journal) -> None:
+    journal.append(Delta("texte"))
+    await finish(journal)
+    whole = await seen(journal)
+    for after in range(len(whole)):
+        stream = journal.follow(after)
+        assert await anext(stream) == whole[after]
+        await stream.aclose()
+    assert await seen(journal, 2) == whole[2:]
