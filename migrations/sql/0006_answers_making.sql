@@ -16,7 +16,7 @@ CREATE FUNCTION answer_open(
     p_answer uuid, p_user uuid, p_conversation uuid, p_title text, p_method text, p_request uuid, p_request_hash bytea,
     p_question text, p_language text, p_reservation uuid, p_max_charge bigint, p_process uuid, p_lease_seconds float8,
     p_open_limit integer, p_payloads json[],
-    OUT outcome text, OUT known_id uuid, OUT known_reservation uuid
+    OUT outcome text, OUT known_id uuid
 )
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = bacmr, pg_temp
 AS $$
@@ -28,7 +28,7 @@ BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     -- One at a time per user, so that two openings cannot both be the last one allowed.
     PERFORM pg_advisory_xact_lock(6, hashtext(p_user::text));
-    SELECT a.id, a.reservation_id, a.request_hash INTO known_id, known_reservation, v_hash
+    SELECT a.id, a.request_hash INTO known_id, v_hash
       FROM answer a WHERE a.user_id = p_user AND a.request_id = p_request;
     IF FOUND THEN
         outcome := CASE WHEN v_hash = p_request_hash THEN 'known' ELSE 'reused' END;

@@ -34,7 +34,7 @@ from server.retrieval.recovery import Recovery
 from server.retrieval.search import RetrievalService
 from server.retrieval.trace import Trace
 from server.text.language import Language
-from server.wallet.reservation import Reservation, Status
+from server.wallet.reservation import Reservation
 
 log = structlog.get_logger(__name__)
 
@@ -189,7 +189,7 @@ class AnswerService:
         prelude = await self._prelude(question, user_id)
         finding = self._spawn(self._find(question, prelude.history))
         try:
-            quote, reservation = await self._reserve(user_id, prelude.frame_tokens, question.request_id)
+            quote, reservation = await self._reserve(user_id, prelude.frame_tokens)
             return await self._open(question, request_hash, who, prelude, quote, reservation, finding)
         except BaseException:
             finding.cancel()
@@ -219,26 +219,20 @@ class AnswerService:
                 notes = (Degraded(Step.CONVERSATION, CONTEXT_LOST),)
         return Finding(standalone, await self._retrieval.search(searched, question.where), notes)
 
-    async def _reserve(self, user_id: UUID, frame_tokens: int, request_id: UUID) -> tuple[pricing.Quote, Reservation]:
-        """Hold the price of the best plan the wallet can hold; others may spend from it at the same time."""
+    async def _reserve(self, user_id: UUID, frame_tokens: int) -> tuple[pricing.Quote, Reservation]:
+        """Hold the price of the best plan the wallet can hold; others may spend from it at the same time.
+
+        Every attempt has a hold of its own, so that one that fails gives back only what it took. The settlement goes
+        under the question's id.
+        """
         quote: pricing.Quote | None = pricing.quote(frame_tokens, pricing.FULL)
         while quote is not None:
             try:
-                return quote, await self._hold(user_id, quote.max_charge_tokens, request_id)
+                return quote, await self._means.wallet.reserve(user_id, quote.max_charge_tokens, PURPOSE, uuid4())
             except InsufficientBalance as refusal:
                 available = int(refusal.metadata["available"])
                 quote = pricing.choose(frame_tokens, min(available, quote.max_charge_tokens - 1))
         raise InsufficientBalance(needed=pricing.least_tokens(frame_tokens), available=available)
-
-    async def _hold(self, user_id: UUID, estimate_tokens: int, request_id: UUID) -> Reservation:
-        """Reserve under the question's own id, or under a new one when an opening that failed used it up."""
-        try:
-            reservation = await self._means.wallet.reserve(user_id, estimate_tokens, PURPOSE, request_id)
-            if reservation.status is Status.HELD:
-                return reservation
-        except RequestIdReused:
-            pass
-        return await self._means.wallet.reserve(user_id, estimate_tokens, PURPOSE, uuid4())
 
     async def _open(
         self,
@@ -280,10 +274,9 @@ class AnswerService:
             await self._means.wallet.release(reservation.id, uuid4())
             raise
         if stored.known_id is not None:
-            # Another process opened it first; both hold the same reservation unless the wallet changed in between.
+            # Another process opened it first.
             finding.cancel()
-            if stored.known_reservation_id != reservation.id:
-                await self._means.wallet.release(reservation.id, uuid4())
+            await self._means.wallet.release(reservation.id, uuid4())
             return stored.known_id
         frame = replace(prelude.frame, small=quote.plan.small)
         trace = Trace(question.text)

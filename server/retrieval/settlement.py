@@ -51,8 +51,8 @@ class Settlement:
         """
 
         async def resolve() -> Receipt:
-            # Under the question's own id, so that the ledger names it; or under the answer's, when a question that
-            # was refused after its hold used that id up.
+            # Under the question's own id, so that the ledger names it; or under the answer's, when the student used
+            # the same id for something else in the wallet.
             for resolve_id in (request_id, answer_id):
                 try:
                     if owed_tokens > 0:

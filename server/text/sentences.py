@@ -7,9 +7,17 @@ from typing import Final
 _ENDING: Final = re.compile(
     r"""(?P<mark>[.!?؟۔…]+)(?:["'»”’)\]]|[ \u00a0\u202f]»)*(?=\s|\Z)"""
     r"|(?P<blank>\n[^\S\n]*\n)"
+    r"|(?P<line>\n(?=[^\S\n]*[^\W_a-zà-öø-ÿ]))"
     r"|(?P<item>\n(?=[^\S\n]*(?:[-•–▪◦*]|\(?\d{1,2}[.)°]|\(?[a-hA-Hأ-ي][.)])[^\S\n]))"
 )
-"""Closing punctuation before white space, an empty line, or a line end before a list item."""
+"""Closing punctuation before white space, an empty line, a line end before a list item, or after a heading."""
+
+_HEADING_CHARACTERS: Final = 90
+_HEADING_SHARE: Final = 0.6
+"""A line that ends without punctuation and well before the text's margin was not wrapped: it is a heading."""
+_NUMBERED: Final = re.compile(r"\s*(?:\d{1,2}|[IVX]{1,4}|[A-H])\s?[.)°-]\s*\S")
+_COMPLETE: Final = re.compile(r"[.!?؟۔…][\"'»”’)\]\s]*\Z")
+_CLOSED: Final = re.compile(r"[.!?؟۔…:;,،؛\-–(«]\s*\Z")
 
 _LAST_WORD: Final = re.compile(r"[^\s(\[«\"']*\Z")
 _ABBREVIATION_LIST = """
@@ -27,8 +35,8 @@ _LOOKBACK_CHARACTERS: Final = 24
 def spans(text: str) -> list[tuple[int, int]]:
     """Return the character span of each sentence, in order, without the white space around it.
 
-    Every visible character lies in exactly one span. A full stop after an abbreviation (not a unit: "3 m."), an initial
-    or a list number, or before a small letter, ends nothing.
+    Every visible character lies in exactly one span, a heading in one of its own. A full stop after an abbreviation
+    (not a unit: "3 m."), an initial or a list number, or before a small letter, ends nothing.
     """
     found: list[tuple[int, int]] = []
     start = 0
@@ -41,15 +49,31 @@ def spans(text: str) -> list[tuple[int, int]]:
     return found
 
 
+def is_complete(sentence: str) -> bool:
+    """Say whether a sentence ends as one: headings, labels and cut lines do not."""
+    return _COMPLETE.search(sentence) is not None
+
+
 def sentences(text: str) -> list[str]:
     """Return the sentences of a text."""
     return [text[start:end] for start, end in spans(text)]
 
 
 def _ends(text: str) -> Iterator[int]:
+    margin = max(map(len, text.split("\n")))
     for match in _ENDING.finditer(text):
-        if match["mark"] is None or not _runs_on(text, match):
+        if match["line"] is not None:
+            ends = _is_heading(text[text.rfind("\n", 0, match.start()) + 1 : match.start()], margin)
+        else:
+            ends = match["mark"] is None or not _runs_on(text, match)
+        if ends:
             yield match.end()
+
+
+def _is_heading(line: str, margin: int) -> bool:
+    if not line.strip() or len(line) > _HEADING_CHARACTERS or line.lstrip()[:1].islower() or _CLOSED.search(line):
+        return False
+    return bool(_NUMBERED.match(line)) or len(line) < _HEADING_SHARE * margin
 
 
 def _runs_on(text: str, match: re.Match[str]) -> bool:

@@ -20,7 +20,7 @@ from server.models.port import DraftQuestion, QuestionKind, QuizTask, Source
 from server.text.detection import detect
 from server.text.fold import canonical
 from server.text.language import Language
-from server.text.sentences import spans
+from server.text.sentences import is_complete, spans
 
 GAP: Final = "_____"
 DOTS: Final = "…"
@@ -99,7 +99,7 @@ def _facts(task: QuizTask) -> list[Fact]:
         language = detect(source.text[:LANGUAGE_SAMPLE_CHARACTERS]).language
         for start, end in spans(source.text):
             text = source.text[start:end]
-            if _askable(text) and (found_keys := keys(text, language)):
+            if is_complete(text) and _askable(text) and (found_keys := keys(text, language)):
                 found.append(Fact(source, start, text, language, tuple(found_keys), 0.0))
     if found and task.topic.strip():
         rows = evidence(question(task.topic), [analysed(fact.text) for fact in found])

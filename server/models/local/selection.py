@@ -22,7 +22,7 @@ from server.text.fold import canonical
 from server.text.glossary import Rendering, render
 from server.text.language import Language
 from server.text.nearduplicate import jaccard, shingles
-from server.text.sentences import sentences
+from server.text.sentences import is_complete, sentences
 
 SENTENCE_WEIGHTS: Final = {
     "pool_bm25": 0.95,
@@ -126,9 +126,12 @@ def _candidates(asked: Question, language: Language, sources: Sequence[Source]) 
     context: list[tuple[float, float, float]] = []
     for source, whole, stands in zip(sources, passages, standing, strict=True):
         before: Passage | None = None
-        for piece in sentences(source.text):
+        whole_sentences = sentences(source.text)
+        complete = any(map(is_complete, whole_sentences))
+        for piece in whole_sentences:
             found = sentence(piece)
-            if found.length >= SHORTEST_SENTENCE_TERMS and not piece.endswith(("?", "؟")):
+            quotable = found.length >= SHORTEST_SENTENCE_TERMS and not piece.endswith(("?", "؟"))
+            if quotable and (is_complete(piece) or not complete):
                 pieces.append((source.number, piece))
                 analysed.append(found)
                 context.append((float(stands), _elsewhere(asked, found, before), _elsewhere(asked, found, whole)))

@@ -22,7 +22,7 @@ _CITATIONS = TypeAdapter(tuple[Citation, ...])
 # The hot path: psycopg's own statements, one round trip each.
 EARLIER = "SELECT answer_id, request_hash FROM answer_earlier(%s, %s)"
 OPEN = (
-    "SELECT outcome, known_id, known_reservation"
+    "SELECT outcome, known_id"
     " FROM answer_open(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, CAST(%s AS json[]))"
 )
 APPEND = "SELECT answer_append(%s, %s, %s, %s, CAST(%s AS json[]), %s)"
@@ -62,11 +62,10 @@ FORGET = text(
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """`outcome`: opened, known, reused, too_many. A known answer comes with its id and its reservation's."""
+    """`outcome`: opened, known, reused, too_many. A known answer comes with its id."""
 
     outcome: str
     known_id: UUID | None
-    known_reservation_id: UUID | None
 
 
 class AnswerStore:
@@ -110,8 +109,8 @@ class AnswerStore:
             [encode(event.payload) for event in opened],
         )
         row = await (await session.execute(OPEN, values)).fetchone()
-        outcome, known_id, known_reservation_id = _found(row)
-        return Opened(outcome, known_id, known_reservation_id)
+        outcome, known_id = _found(row)
+        return Opened(outcome, known_id)
 
     async def append(
         self,

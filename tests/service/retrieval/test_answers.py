@@ -76,6 +76,25 @@ async def test_a_request_id_with_another_question_is_refused(process: Process, s
         await ask(process, student, question("Une autre question ?", request_id=asked.request_id))
 
 
+async def test_two_questions_racing_for_one_request_id_leave_one_answer_and_one_hold(
+    start_process, student: Caller, owner
+) -> None:
+    asked = question()
+    other = question("Une autre question sur la force ?", request_id=asked.request_id)
+    async with start_process() as here, start_process() as there:
+        ended = await asyncio.gather(
+            ask(here, student, asked), ask(there, student, other), ask(there, student, asked), return_exceptions=True
+        )
+    answers = [each for each in ended if not isinstance(each, BaseException)]
+    refused = [each for each in ended if isinstance(each, BaseException)]
+    assert answers
+    assert all(isinstance(each, RequestIdReused) for each in refused)
+    assert len(refused) in (1, 2)
+    assert answers[0][-1].payload.ending is Ending.STOP
+    assert charges(owner, student) == [answers[0][-1].payload.receipt.charged_tokens]
+    assert held(owner, student) == 0
+
+
 async def test_a_caller_that_leaves_does_not_stop_the_answer(process: Process, student: Caller, owner) -> None:
     process.model.gate = asyncio.Event()
     with acting_as(student):

@@ -15,7 +15,16 @@ def test_a_canonical_uuid_is_kept_as_the_request_id():
 
 @pytest.mark.parametrize(
     "given",
-    ["", "1", "x" * 36, "7f0e3a522c4e4a529f430c7a2d0c8d11", "{7f0e3a52-2c4e-4a52-9f43-0c7a2d0c8d1", str(UUID(int=0)), "-" * 36, "é" * 36],
+    [
+        "",
+        "1",
+        "x" * 36,
+        "7f0e3a522c4e4a529f430c7a2d0c8d11",
+        "{7f0e3a52-2c4e-4a52-9f43-0c7a2d0c8d1",
+        str(UUID(int=0)),
+        "-" * 36,
+        "é" * 36,
+    ],
 )
 def test_anything_else_is_replaced_by_a_new_one(given):
     made = heads.request_id(given)

@@ -37,3 +37,20 @@ def test_spans_are_in_order_and_not_blank(text):
         assert last <= start < end <= len(text)
         assert text[start:end] == text[start:end].strip()
         last = end
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        ("3. Deuxième loi de Newton\nLa somme des forces est égale à m × a.", "3. Deuxième loi de Newton"),
+        ("La photosynthèse\nLa photosynthèse est le processus par lequel une plante se nourrit.", "La photosynthèse"),
+        ("3. معايير الحقيقة\nتعددت معايير الحقيقة عند الفلاسفة.", "3. معايير الحقيقة"),
+    ],
+)
+def test_a_heading_is_no_part_of_the_sentence_below_it(text, first):
+    assert sentences(text)[0] == first
+
+
+def test_a_wrapped_line_goes_on_even_before_a_name():
+    text = "La gravitation a été étudiée au dix-septième siècle par le physicien Isaac\nNewton, puis par d'autres savants."
+    assert sentences(text) == [text]
