@@ -5,11 +5,13 @@ Each setting is `BACMR_<NAME>`; secrets may also come from files named `bacmr_<n
 
 import os
 import pwd
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import SettingsError as UnreadableSetting
 
 Positive = Annotated[int, Field(gt=0)]
 
@@ -202,5 +204,7 @@ def load(**overrides: Any) -> Settings:
         where = "_".join(str(part) for part in first["loc"]).upper()
         name = f"BACMR_{where}" if where and not where.startswith("OPENAI") else where or "settings"
         raise SettingsError(f"{name}: {first['msg']}") from None
-    except Exception as error:  # noqa: BLE001 - a malformed JSON setting surfaces as SettingsError of the library
-        raise SettingsError(str(error).splitlines()[0]) from None
+    except UnreadableSetting as error:
+        field = re.search(r'field "(\w+)"', str(error))
+        name = f"BACMR_{field[1].upper()}" if field else "settings"
+        raise SettingsError(f"{name}: is not valid JSON") from None

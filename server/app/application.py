@@ -69,6 +69,7 @@ class App:
         breakers = models.make_breakers(self._settings)
         stores = await open_stores(self._settings, http_url, breakers, self._stack)
         chosen = models.choose(self._settings, breakers)
+        await models.warm(chosen)
         with clearly():
             furnished = await rooms.furnish(self._settings, stores, chosen)
         self._stack.callback(furnished.auth.close)

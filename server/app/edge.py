@@ -12,7 +12,7 @@ from server.config import Settings
 from server.edge.health import Health
 from server.edge.http import HttpPort
 from server.edge.limits import Limits, Rates
-from server.edge.limits.windows import MemoryWindows, RedisWindows
+from server.edge.limits.windows import windows
 from server.edge.middleware import Middleware, Verify
 from server.edge.policy import EdgeError
 from server.edge.server import EdgeServer, Service, Tls
@@ -31,8 +31,7 @@ class Edge:
         self._verify = verify
         probes = {POSTGRES: stores.database.healthy, MILVUS: stores.vectors.healthy, BLOBS: stores.blobs.healthy}
         self._health = Health(probes, NEEDS)
-        redis_url = settings.redis_url.get_secret_value()
-        self._windows = RedisWindows(redis_url) if redis_url else MemoryWindows()
+        self._windows = windows(settings.redis_url.get_secret_value())
         self._grpc: EdgeServer | None = None
         self._http: HttpPort | None = None
 

@@ -1,5 +1,6 @@
 """The models a server asks: configured endpoints in order, the local provider last."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,10 +11,12 @@ from server.models.local.embedder import LocalEmbedder
 from server.models.local.tutor import LocalTutor
 from server.models.openai_compatible import OpenAITutor
 from server.models.openai_embedder import OpenAIEmbedder
-from server.models.port import Embedder, ProviderState, TutorModel
+from server.models.port import Embedder, ProviderState, Purpose, TutorModel
 from server.models.steady_embedder import SteadyEmbedder
 from server.telemetry import metrics
 from server.telemetry.metrics import BreakerState
+from server.text.detection import detect
+from server.text.tokens import count
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,14 @@ def choose(settings: Settings, breakers: Breakers) -> Models:
         return Models(local, None, embedder, None)
     chain = ModelChain(providers, breakers, last=local)
     return Models(chain, local, embedder, chain)
+
+
+async def warm(models: Models) -> None:
+    """Read the tables that the first question would otherwise wait for, about a second in all."""
+    await asyncio.to_thread(count, "…")
+    await asyncio.to_thread(detect, "…")
+    if isinstance(models.embedder, LocalEmbedder):
+        await models.embedder.embed(["…"], Purpose.QUERY)
 
 
 def _configured(settings: Settings) -> Sequence[ProviderSettings]:

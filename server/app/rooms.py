@@ -22,6 +22,7 @@ from server.ingestion.extraction.worker import Extraction
 from server.ingestion.pipeline import Pipeline
 from server.ingestion.pipeline import Stores as PipelineStores
 from server.ingestion.removal import Removal
+from server.ingestion.scratch import Scratch
 from server.ingestion.service import IngestionService
 from server.ingestion.uploads import Uploads
 from server.jobs.queue import JobQueue
@@ -56,6 +57,8 @@ class Rooms:
     uploads: Uploads
     ingestion: IngestionService
     pipeline: Pipeline
+    removal: Removal
+    scratch: Scratch
     retrieval: retrieval.RetrievalRoom
     quizzes: QuizService
     quiz_maker: QuizMaker
@@ -83,6 +86,7 @@ async def furnish(settings: Settings, stores: Stores, models: Models) -> Rooms:
     maker = QuizMaker(database, wallet, answering.search, corpus, models.tutor, open_limit=settings.limits_open_answers)
     quizzes = QuizService(database, once, maker)
     removal, enqueue = Removal(database, corpus, stores.blobs, stores.vectors), _Enqueue(queue)
+    scratch = Scratch(settings.data_dir / "scratch")
     refs = VectorRefs(database)
     return Rooms(
         once=once,
@@ -108,8 +112,10 @@ async def furnish(settings: Settings, stores: Stores, models: Models) -> Rooms:
             models.embedder,
             removal,
             enqueue,
-            terms.pipeline_settings(settings),
+            terms.pipeline_settings(settings, scratch),
         ),
+        removal=removal,
+        scratch=scratch,
         retrieval=answering,
         quizzes=quizzes,
         quiz_maker=maker,

@@ -1,5 +1,6 @@
 """What runs by itself: queued tasks and the clock's jobs. Each only calls a service."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from uuid import UUID
 
@@ -25,14 +26,24 @@ def schedule(rooms: Rooms, admin: AdminService) -> list[Periodic]:
         Periodic("expire_reservations", 60, _as_system(rooms.wallet.expire_overdue)),
         Periodic("reconcile_wallets", "0 2 * * *", _as_system(admin.reconcile)),
         Periodic("recover_answers", 15, _as_system(rooms.retrieval.recovery.recover)),
+        Periodic("forget_events", 86_400, _as_system(rooms.retrieval.recovery.forget)),
         Periodic("recover_quizzes", 60, _as_system(rooms.quiz_maker.recover)),
         Periodic("recover_ingestion", 60, _as_system(rooms.ingestion.recover_stalled)),
         Periodic("merge_corpus_statistics", 60, _as_system(rooms.corpus.merge_statistics)),
         Periodic("learn_revocations", 5, rooms.auth.service.learn_revocations),
         Periodic("sweep_uploads", 3_600, _as_system(rooms.uploads.sweep_orphans)),
+        Periodic("sweep_removals", 300, _as_system(rooms.removal.sweep)),
+        Periodic("sweep_scratch", 86_400, _in_thread(rooms.scratch.sweep)),
         Periodic("sweep_idempotency", 3_600, _as_system(rooms.once.sweep)),
         Periodic("sweep_vectors", 86_400, _as_system(rooms.refs.sweep)),
     ]
+
+
+def _in_thread(run: Callable[[], object]) -> Callable[[], Awaitable[object]]:
+    async def job() -> object:
+        return await asyncio.to_thread(run)
+
+    return job
 
 
 def _as_system(run: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[object]]:

@@ -52,12 +52,12 @@ def _issuer(issuer: IssuerSettings) -> Issuer:
     return issuers.with_keys(issuer.issuer, issuer.audience, issuer.jwks_url, roles)
 
 
-def pipeline_settings(settings: Settings) -> PipelineSettings:
+def pipeline_settings(settings: Settings, scratch: Scratch) -> PipelineSettings:
     """Return how documents are cut and where they are read from."""
     french = ChunkSize(settings.chunk_tokens_french, settings.chunk_overlap_french)
     arabic = ChunkSize(settings.chunk_tokens_arabic, settings.chunk_overlap_arabic)
     sizes = {Language.FRENCH: french, Language.ARABIC: arabic, Language.HASSANIYA: arabic, Language.OTHER: french}
-    return PipelineSettings(sizes, Scratch(settings.data_dir / "scratch"))
+    return PipelineSettings(sizes, scratch)
 
 
 def reading_limits(settings: Settings) -> ReadingLimits:

@@ -45,6 +45,8 @@ class Database:
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=POOL_TIMEOUT_SECONDS,
+            # What a failed statement was given may be a student's question; errors are logged.
+            hide_parameters=True,
             connect_args={
                 "options": SESSION_OPTIONS,
                 "prepare_threshold": PREPARE_THRESHOLD,

@@ -156,6 +156,13 @@ async def test_a_student_can_neither_ingest_nor_administer(student):
         assert refusal(error.value).reason == "ROLE_NOT_ALLOWED"
 
 
+async def test_a_method_that_is_not_served_says_so_with_a_reason(operator):
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await operator.admin.StartReindex(admin_pb2.StartReindexRequest(request_id=request_id()))
+    said = refusal(error.value)
+    assert (said.code, said.reason) == (grpc.StatusCode.UNIMPLEMENTED, "METHOD_NOT_SERVED")
+
+
 def test_the_command_line_ingests_and_asks(server, library, tmp_path):
     lesson = tmp_path / "maths.md"
     lesson.write_text((SAMPLES / "maths_suites.md").read_text())

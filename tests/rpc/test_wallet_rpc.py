@@ -285,8 +285,18 @@ async def test_nobody_sees_nothing(room, rpc):
     ("who", "rpc", "fields", "field"),
     [
         ("service", "Reserve", {"user_id": "x", "estimate_tokens": 5, "purpose": "ask"}, "user_id"),
-        ("service", "Reserve", {"user_id": str(UUID(int=1)), "estimate_tokens": 0, "purpose": "ask"}, "estimate_tokens"),
-        ("service", "Reserve", {"user_id": str(UUID(int=1)), "estimate_tokens": -1, "purpose": "ask"}, "estimate_tokens"),
+        (
+            "service",
+            "Reserve",
+            {"user_id": str(UUID(int=1)), "estimate_tokens": 0, "purpose": "ask"},
+            "estimate_tokens",
+        ),
+        (
+            "service",
+            "Reserve",
+            {"user_id": str(UUID(int=1)), "estimate_tokens": -1, "purpose": "ask"},
+            "estimate_tokens",
+        ),
         ("service", "Reserve", {"user_id": str(UUID(int=1)), "estimate_tokens": 5, "purpose": "Ask me"}, "purpose"),
         ("service", "Finalize", {"reservation_id": str(UUID(int=1)), "actual_tokens": -1}, "actual_tokens"),
         ("student", "RedeemVoucher", {"code": "short"}, "code"),

@@ -5,6 +5,7 @@ them. It knows no synonyms beyond those, and nothing across languages but what t
 development sets it ranks far above English MiniLM (`make eval`, topic `retrieval`).
 """
 
+import asyncio
 import hashlib
 import math
 from collections import Counter
@@ -87,6 +88,10 @@ def embed(texts: Sequence[str]) -> Matrix:
     return np.asarray(matrix / lengths[:, None], dtype=np.float32)
 
 
+FEW_TEXTS: Final = 4
+"""So many texts take less time than handing them to a thread; more would hold up the event loop."""
+
+
 class LocalEmbedder:
     """The embedded default of the Embedder port."""
 
@@ -103,4 +108,6 @@ class LocalEmbedder:
     async def embed(self, texts: Sequence[str], purpose: Purpose) -> Matrix:
         """Return one unit vector per text; questions and passages are treated alike."""
         del purpose
-        return embed(texts)
+        if len(texts) <= FEW_TEXTS:
+            return embed(texts)
+        return await asyncio.to_thread(embed, texts)

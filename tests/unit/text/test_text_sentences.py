@@ -52,5 +52,7 @@ def test_a_heading_is_no_part_of_the_sentence_below_it(text, first):
 
 
 def test_a_wrapped_line_goes_on_even_before_a_name():
-    text = "La gravitation a été étudiée au dix-septième siècle par le physicien Isaac\nNewton, puis par d'autres savants."
+    text = (
+        "La gravitation a été étudiée au dix-septième siècle par le physicien Isaac\nNewton, puis par d'autres savants."
+    )
     assert sentences(text) == [text]
