@@ -118,7 +118,8 @@ def page(text: str) -> str:
         pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), flags=re.DOTALL)
         if not pattern.search(text):
             raise ValueError(f"{FILE.name} has no part {name}")
-        text = pattern.sub(lambda _, made=f"{begin}\n{table}\n{end}": made, text)
+        before, after = pattern.split(text, maxsplit=1)
+        text = f"{before}{begin}\n{table}\n{end}{after}"
     return text
 
 
@@ -195,7 +196,8 @@ def _sentence(following: list[ast.stmt]) -> str:
 def _metrics() -> str:
     assert metrics.__doc__, "importing the module is what registers its metrics"
     lines = ["| Metric | Kind | Labels | Meaning |", "|---|---|---|---|"]
-    labels = {metric._name: metric._labelnames for metric in REGISTRY._collector_to_names}
+    registered: list[Any] = list(REGISTRY._collector_to_names)
+    labels = {metric._name: metric._labelnames for metric in registered}
     for family in REGISTRY.collect():
         if family.name.endswith(EXTREMES):
             continue

@@ -31,6 +31,13 @@ MOST_MISSING_WORDS: Final = 3
 INSTRUCTIONS: Final = "examen"
 """The glossary's subject for words such as "calculer": no text needs to hold them."""
 
+_ASKING_WORDS: Final = """
+    dit dis dire disent enonce enoncee enoncer explique expliquer signifie appelle appele selon decrit passe
+    يقول قال تقول فسر اذكر معني يعني شرح
+"""
+ASKING: Final = frozenset(_ASKING_WORDS.split())
+"""Words, in canonical form, that ask for something and that no text needs to hold."""
+
 _FINAL_STOP: Final = re.compile(r"""(?:\s*[.!?؟۔…]+(?:["'»”’)\]]|\s»)*)+\Z""")
 _WORD: Final = re.compile(r"[^\W_]+")
 
@@ -101,7 +108,7 @@ def _missing(asked: str, sources: Sequence[Source]) -> str:
     unsaid = [
         word
         for word in dict.fromkeys(_WORD.findall(asked))
-        if canonical(word) not in STOP_WORDS
+        if canonical(word) not in STOP_WORDS | ASKING
         and word not in instructions
         and max((weights.get(stem, 0.0) for stem in terms(word)), default=0.0) >= MISSING_WEIGHT
         and not held.intersection(terms(word))

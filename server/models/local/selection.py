@@ -126,12 +126,16 @@ def _candidates(asked: Question, language: Language, sources: Sequence[Source]) 
     context: list[tuple[float, float, float]] = []
     for source, whole, stands in zip(sources, passages, standing, strict=True):
         before: Passage | None = None
+        heading = ""
         whole_sentences = sentences(source.text)
         complete = any(map(is_complete, whole_sentences))
         for piece in whole_sentences:
-            found = sentence(piece)
-            quotable = found.length >= SHORTEST_SENTENCE_TERMS and not piece.endswith(("?", "؟"))
-            if quotable and (is_complete(piece) or not complete):
+            if complete and not is_complete(piece):
+                heading = piece
+                continue
+            # A heading names what the sentence below it speaks of, but is not quoted with it.
+            found, heading = sentence(f"{heading} {piece}"), ""
+            if found.length >= SHORTEST_SENTENCE_TERMS and not piece.endswith(("?", "؟")):
                 pieces.append((source.number, piece))
                 analysed.append(found)
                 context.append((float(stands), _elsewhere(asked, found, before), _elsewhere(asked, found, whole)))
