@@ -25,7 +25,7 @@ run: $(READY) ## Keep a server up for grpcurl and the web page
 	@bacmr serve
 
 test: $(READY) ## Run the whole suite, offline
-	@python -m pytest -q
+	@python -m pytest -q -n 2 --dist loadscope
 
 lint: $(READY) ## Style, types, import rules, the contract and its generated code
 	@ruff check .
