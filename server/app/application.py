@@ -3,6 +3,8 @@
 import asyncio
 from contextlib import AsyncExitStack
 
+import structlog
+
 from server.admin.service import AdminService
 from server.app import models, rooms
 from server.app.edge import Edge, Listens
@@ -14,8 +16,12 @@ from server.app.startup import cancelled, clearly
 from server.app.stores import Stores, open_stores
 from server.caller import acting_as, system
 from server.config import Settings
+from server.ingestion.healing import heal
 from server.jobs.worker import Worker
+from server.refusal import Refusal
 from server.telemetry import logs, traces
+
+log = structlog.get_logger(__name__)
 
 
 class App:
@@ -51,6 +57,8 @@ class App:
         self._edge = edge
         self._stack.push_async_callback(edge.drain, self._settings.drain_seconds)
         self._work(stores, furnished, admin)
+        healing = asyncio.create_task(_heal(stores, furnished), name="heal")
+        self._stack.push_async_callback(cancelled, healing)
 
     async def start_worker(self) -> None:
         """Start the stores and the worker only. Raises StartupError."""
@@ -101,3 +109,12 @@ class App:
 
 def _admin(stores: Stores, furnished: Rooms) -> AdminService:
     return AdminService(stores.database, furnished.wallet, furnished.retrieval.conversations)
+
+
+async def _heal(stores: Stores, furnished: Rooms) -> None:
+    """Give the vector store back what it lost while this server was away; searches go on by full text meanwhile."""
+    with acting_as(system()):
+        try:
+            await heal(furnished.refs, stores.vectors, furnished.live.name)
+        except Refusal as refusal:
+            log.warning("healing_failed", reason=refusal.reason)

@@ -1,6 +1,7 @@
 """The stores a server stands on: embedded ones started here, real ones by their addresses."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from server.database import migrate
 from server.database.embedded import SERVER, EmbeddedPostgres, attach_or_start
 from server.database.pool import Database
 from server.models.breakers import Breakers
-from server.telemetry import metrics
+from server.telemetry import logs, metrics
 from server.vectors.hot import HotVectors
 from server.vectors.lite import MilvusLite
 from server.vectors.lite_rows import LiteRows
@@ -53,7 +54,8 @@ async def open_stores(settings: Settings, http_url: str, breakers: Breakers, sta
 
 @asynccontextmanager
 async def attached_database(settings: Settings) -> AsyncIterator[Database]:
-    """Lend the database for one command, beside a running server or without one."""
+    """Lend the database for one command, beside a running server or without one; what it logs goes to stderr."""
+    logs.configure("warning", sys.stderr)
     with clearly():
         url = settings.database_url.get_secret_value()
         if url:
@@ -99,7 +101,9 @@ async def _postgres(settings: Settings, stack: AsyncExitStack) -> str:
     """Return the running server's address, its schema brought up to date."""
     url = settings.database_url.get_secret_value()
     if url:
-        await asyncio.to_thread(migrate.upgrade, _owner_url(settings))
+        # A login without the right to migrate is enough where somebody else has done so.
+        if await asyncio.to_thread(migrate.current, url) != migrate.head():
+            await asyncio.to_thread(migrate.upgrade, _owner_url(settings))
         return url
     postgres = EmbeddedPostgres(settings.data_dir / "postgres").start()
     stack.callback(postgres.stop)

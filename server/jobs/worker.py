@@ -17,6 +17,7 @@ from server.jobs.queue import DEFAULT_QUEUE
 from server.jobs.schedule import Periodic
 from server.jobs.store import JobStore
 from server.jobs.task import Task, WorkerLost
+from server.telemetry import metrics
 
 RECOVERY = "recover_stalled_jobs"
 LONGEST_SLEEP_SECONDS = 30.0
@@ -129,7 +130,7 @@ class Worker:
     async def _recorded(self, periodic: Periodic) -> None:
         async with self._database.transaction() as connection:
             await self._store.begin_run(connection, periodic.name)
-        error_text = "stopped"
+        error_text, began_at = "stopped", self._clock()
         try:
             await periodic.run()
             error_text = ""
@@ -139,6 +140,9 @@ class Worker:
         finally:
             async with self._database.transaction() as connection:
                 await self._store.end_run(connection, periodic.name, error_text)
+            ended_at = self._clock()
+            seconds = (ended_at - began_at).total_seconds()
+            metrics.record_job(periodic.name, not error_text, seconds, ended_at.timestamp())
 
     async def _recover(self) -> None:
         """Give the jobs of vanished workers back to the queue, or up when that happened too often."""

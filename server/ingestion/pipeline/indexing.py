@@ -1,7 +1,6 @@
 """The second half of a run: vectors for the chunks that lack them, and the end of those that are gone."""
 
 import asyncio
-import time
 from collections.abc import Sequence
 
 from server.corpus.passage import Chunk
@@ -10,7 +9,6 @@ from server.ingestion.pipeline.run import Run
 from server.ingestion.pipeline.stores import Stores
 from server.models.port import Embedder, Purpose
 from server.refusal import StoreUnavailable
-from server.telemetry import metrics
 from server.vectors.port import Vector, VectorRow
 
 EMBED_BATCH = 64
@@ -75,10 +73,8 @@ class Indexing:
         while chunks := await self._missing(run, index, after):
             after = chunks[-1].id
             vectors = await self._vectors_of(run, chunks, held)
-            rows = [_row(chunk, vectors[chunk.content_hash]) for chunk in chunks]
-            began = time.monotonic()
+            rows = [vector_row(chunk, vectors[chunk.content_hash]) for chunk in chunks]
             await self._stores.vectors.upsert(index, rows)
-            metrics.record_milvus_upsert(run.job.placement.namespace, time.monotonic() - began, len(rows))
             done += len(chunks)
             async with self._stores.database.transaction() as connection:
                 await run.report(connection, chunks_done=min(done, run.progress.chunks_total))
@@ -111,7 +107,8 @@ class Indexing:
             raise CountsDiffer(f"{expected} chunks were made, {chunks} are stored and {vectors} have vectors")
 
 
-def _row(chunk: Chunk, vector: Vector) -> VectorRow:
+def vector_row(chunk: Chunk, vector: Vector) -> VectorRow:
+    """Return what the vector store keeps of a chunk."""
     return VectorRow(
         chunk_id=chunk.id,
         vector=vector,
