@@ -81,6 +81,8 @@ class Worker:
                     raise RuntimeError("the worker stopped by itself")
             except* Exception as errors:  # noqa: BLE001 - the loop must outlive whatever one round of it meets
                 log.error("worker_restarts", errors=[repr(error) for error in errors.exceptions])
+            if _is_cancelled():
+                raise asyncio.CancelledError
             await asyncio.sleep(self._poll_seconds)
 
     async def _tick_forever(self) -> None:
@@ -157,6 +159,12 @@ class Worker:
             else:
                 await manager.finish_job(job, status=jobs.Status.FAILED, delete_job=False)
                 await _give_up(task, _arguments(job), WorkerLost())
+
+
+def _is_cancelled() -> bool:
+    """Say whether this task was cancelled: a task group that fails while it is cancelled raises the failure only."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _connector(url: str) -> procrastinate.PsycopgConnector:
