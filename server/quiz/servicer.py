@@ -8,8 +8,7 @@ from uuid import UUID
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from bacmr.v1 import language_pb2, quiz_pb2, quiz_pb2_grpc, retrieval_pb2, wallet_pb2
-from server.corpus.passage import CorpusFilter
+from bacmr.v1 import quiz_pb2, quiz_pb2_grpc
 from server.models.port import QuestionKind
 from server.quiz import attempt as attempts
 from server.quiz import events
@@ -19,20 +18,13 @@ from server.quiz.making import QuizRequest
 from server.quiz.question import Difficulty, Key, Question, Quiz
 from server.quiz.reviews import Recall
 from server.quiz.service import QuizService
-from server.text.language import Language
-from server.wallet.reservation import Receipt
+from server.retrieval.servicer import LANGUAGES, LANGUAGES_READ, corpus_filter
+from server.wallet.servicer import receipt_message
 
 DEFAULT_QUESTIONS = 5
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
-_LANGUAGES = {
-    Language.FRENCH: language_pb2.LANGUAGE_FRENCH,
-    Language.ARABIC: language_pb2.LANGUAGE_ARABIC,
-    Language.HASSANIYA: language_pb2.LANGUAGE_HASSANIYA,
-    Language.OTHER: language_pb2.LANGUAGE_OTHER,
-}
-_LANGUAGE_OF = {value: key for key, value in _LANGUAGES.items()}
 _KINDS = {kind: quiz_pb2.QuestionKind.Value(f"QUESTION_KIND_{kind.name}") for kind in QuestionKind}
 _KIND_OF = {value: key for key, value in _KINDS.items()}
 _DIFFICULTIES = {level: quiz_pb2.Difficulty.Value(f"DIFFICULTY_{level.name}") for level in Difficulty}
@@ -156,23 +148,13 @@ class QuizServicer(quiz_pb2_grpc.QuizServiceServicer):
 def _request(request: quiz_pb2.GenerateQuizRequest) -> QuizRequest:
     return QuizRequest(
         topic=request.topic,
-        where=_filter(request.filters),
+        where=corpus_filter(request.filters),
         chunk_ids=tuple(request.chunk_ids),
         question_count=request.question_count or DEFAULT_QUESTIONS,
         kinds=tuple(_KIND_OF[kind] for kind in request.kinds),
         difficulty=_DIFFICULTY_OF.get(request.difficulty, Difficulty.MEDIUM),
-        language=_LANGUAGE_OF.get(request.language),
+        language=LANGUAGES_READ.get(request.language),
         request_id=UUID(request.request_id),
-    )
-
-
-def _filter(filters: retrieval_pb2.CorpusFilter) -> CorpusFilter:
-    return CorpusFilter(
-        namespace=filters.namespace,
-        subject=filters.subject,
-        grade=filters.grade,
-        language=_LANGUAGE_OF.get(filters.language),
-        document_ids=tuple(UUID(document_id) for document_id in filters.document_ids),
     )
 
 
@@ -195,27 +177,15 @@ def _event(sequence: int, event: events.Event) -> quiz_pb2.QuizEvent:
             message.completed.dropped_questions = event.dropped_questions
             message.completed.model = event.model
             if event.receipt:
-                message.completed.receipt.CopyFrom(_receipt(event.receipt))
+                message.completed.receipt.CopyFrom(receipt_message(event.receipt))
     return message
-
-
-def _receipt(receipt: Receipt) -> wallet_pb2.Receipt:
-    return wallet_pb2.Receipt(
-        reserved_tokens=receipt.reserved_tokens,
-        charged_tokens=receipt.charged_tokens,
-        refunded_tokens=receipt.refunded_tokens,
-        written_off_tokens=receipt.written_off_tokens,
-        balance_tokens=receipt.balance_tokens,
-        request_id=str(receipt.request_id),
-        reservation_id=str(receipt.reservation_id),
-    )
 
 
 def _quiz(quiz: Quiz) -> quiz_pb2.Quiz:
     return quiz_pb2.Quiz(
         id=str(quiz.id),
         title=quiz.title,
-        language=_LANGUAGES[quiz.language],
+        language=LANGUAGES[quiz.language],
         difficulty=_DIFFICULTIES[quiz.difficulty],
         subject=quiz.subject,
         owner_id=str(quiz.owner_id),

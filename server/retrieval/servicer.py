@@ -7,7 +7,7 @@ from uuid import UUID
 
 import grpc
 
-from bacmr.v1 import language_pb2, retrieval_pb2, retrieval_pb2_grpc, wallet_pb2
+from bacmr.v1 import language_pb2, retrieval_pb2, retrieval_pb2_grpc
 from server.corpus.passage import CorpusFilter
 from server.retrieval.answer import Answer, Conversation, Question, Rating, State
 from server.retrieval.answering import AnswerService
@@ -28,17 +28,17 @@ from server.retrieval.events import (
 from server.retrieval.passage import Degraded, Passage, TermPair
 from server.retrieval.search import RetrievalService
 from server.text.language import Language
-from server.wallet.reservation import Receipt
+from server.wallet.servicer import receipt_message
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
-_LANGUAGES = {
+LANGUAGES = {
     Language.FRENCH: language_pb2.LANGUAGE_FRENCH,
     Language.ARABIC: language_pb2.LANGUAGE_ARABIC,
     Language.HASSANIYA: language_pb2.LANGUAGE_HASSANIYA,
     Language.OTHER: language_pb2.LANGUAGE_OTHER,
 }
-_LANGUAGES_READ = {number: language for language, number in _LANGUAGES.items()}
+LANGUAGES_READ = {number: language for language, number in LANGUAGES.items()}
 _ENDINGS = {
     Ending.STOP: retrieval_pb2.ASK_FINISH_REASON_STOP,
     Ending.LENGTH: retrieval_pb2.ASK_FINISH_REASON_LENGTH,
@@ -62,10 +62,10 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
 
     async def Search(self, request: retrieval_pb2.SearchRequest, context: Context) -> retrieval_pb2.SearchResponse:
         """Find passages."""
-        result = await self._retrieval.search(request.query, _filter(request.filters), request.page_size)
+        result = await self._retrieval.search(request.query, corpus_filter(request.filters), request.page_size)
         return retrieval_pb2.SearchResponse(
             passages=map(_passage, result.passages),
-            detected_language=_LANGUAGES[result.detected_language],
+            detected_language=LANGUAGES[result.detected_language],
             degraded=map(_degraded, result.degraded),
             terms=map(_term, result.terms),
         )
@@ -76,7 +76,7 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
         """Price a question."""
         question = Question(
             text=request.question,
-            where=_filter(request.filters),
+            where=corpus_filter(request.filters),
             request_id=UUID(int=0),
             conversation_id=_optional_id(request.conversation_id),
         )
@@ -93,10 +93,10 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
         """Answer a question."""
         question = Question(
             text=request.question,
-            where=_filter(request.filters),
+            where=corpus_filter(request.filters),
             request_id=UUID(request.request_id),
             conversation_id=_optional_id(request.conversation_id),
-            answer_language=_LANGUAGES_READ.get(request.answer_language),
+            answer_language=LANGUAGES_READ.get(request.answer_language),
         )
         answer_id = await self._answers.ask(question)
         async with aclosing(self._answers.follow(answer_id)) as events:
@@ -164,12 +164,13 @@ def _optional_id(value: str) -> UUID | None:
     return UUID(value) if value else None
 
 
-def _filter(filters: retrieval_pb2.CorpusFilter) -> CorpusFilter:
+def corpus_filter(filters: retrieval_pb2.CorpusFilter) -> CorpusFilter:
+    """Return where to look."""
     return CorpusFilter(
         namespace=filters.namespace,
         subject=filters.subject,
         grade=filters.grade,
-        language=_LANGUAGES_READ.get(filters.language),
+        language=LANGUAGES_READ.get(filters.language),
         document_ids=tuple(map(UUID, filters.document_ids)),
     )
 
@@ -182,7 +183,7 @@ def _passage(passage: Passage) -> retrieval_pb2.Passage:
         page=passage.page,
         text=passage.text,
         score=passage.score,
-        language=_LANGUAGES[passage.language],
+        language=LANGUAGES[passage.language],
         start=passage.start,
         end=passage.end,
     )
@@ -193,7 +194,7 @@ def _degraded(degraded: Degraded) -> retrieval_pb2.Degraded:
 
 
 def _term(pair: TermPair) -> retrieval_pb2.TermPair:
-    return retrieval_pb2.TermPair(term=pair.term, counterpart=pair.counterpart, language=_LANGUAGES[pair.language])
+    return retrieval_pb2.TermPair(term=pair.term, counterpart=pair.counterpart, language=LANGUAGES[pair.language])
 
 
 def _citation(citation: Citation) -> retrieval_pb2.Citation:
@@ -217,18 +218,6 @@ def _validation(validation: Validation) -> retrieval_pb2.AnswerValidation:
     )
 
 
-def _receipt(receipt: Receipt) -> wallet_pb2.Receipt:
-    return wallet_pb2.Receipt(
-        reserved_tokens=receipt.reserved_tokens,
-        charged_tokens=receipt.charged_tokens,
-        refunded_tokens=receipt.refunded_tokens,
-        written_off_tokens=receipt.written_off_tokens,
-        balance_tokens=receipt.balance_tokens,
-        request_id=str(receipt.request_id),
-        reservation_id=str(receipt.reservation_id),
-    )
-
-
 def _event(event: Event) -> retrieval_pb2.AskEvent:
     message = retrieval_pb2.AskEvent(sequence=event.sequence)
     match event.payload:
@@ -239,7 +228,7 @@ def _event(event: Event) -> retrieval_pb2.AskEvent:
             message.started.reservation_id = str(started.reservation_id)
             message.started.conversation_id = str(started.conversation_id)
             message.started.max_charge_tokens = started.max_charge_tokens
-            message.started.detected_language = _LANGUAGES[started.detected_language]
+            message.started.detected_language = LANGUAGES[started.detected_language]
         case Progress(stage=stage):
             message.progress.stage = stage.value
         case PassagesFound(passages=passages, terms=terms):
@@ -259,7 +248,7 @@ def _completed(completed: Completed) -> retrieval_pb2.AskCompleted:
         finish_reason=_ENDINGS[completed.ending],
         citations=map(_citation, completed.citations),
         validation=_validation(completed.validation),
-        receipt=_receipt(completed.receipt) if completed.receipt else None,
+        receipt=receipt_message(completed.receipt) if completed.receipt else None,
         model=completed.model,
     )
 
@@ -274,9 +263,9 @@ def _answer(answer: Answer) -> retrieval_pb2.Answer:
         finish_reason=_ENDINGS[answer.ending] if answer.ending else retrieval_pb2.ASK_FINISH_REASON_UNSPECIFIED,
         citations=map(_citation, answer.citations),
         validation=_validation(answer.validation) if answer.validation else None,
-        receipt=_receipt(answer.receipt) if answer.receipt else None,
+        receipt=receipt_message(answer.receipt) if answer.receipt else None,
         model=answer.model,
-        detected_language=_LANGUAGES[answer.detected_language],
+        detected_language=LANGUAGES[answer.detected_language],
         rating=_RATINGS[answer.rating] if answer.rating else retrieval_pb2.RATING_UNSPECIFIED,
         last_sequence=answer.last_sequence,
     )
