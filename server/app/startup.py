@@ -44,13 +44,15 @@ def data_folder(folder: Path) -> Path:
     """Return the data folder, made when missing; raises StartupError when it cannot be written."""
     mode = PASSABLE if os.geteuid() == 0 else OWNER_ONLY
     try:
-        folder.mkdir(mode=mode, parents=True, exist_ok=True)
-        folder.chmod(mode)
+        if not folder.exists():
+            folder.mkdir(mode=mode, parents=True)
+            folder.chmod(mode)
+        elif os.geteuid() == 0:
+            folder.chmod(folder.stat().st_mode | PASSABLE)
     except OSError as error:
-        raise StartupError(
-            f"BACMR_DATA_DIR: {folder} cannot be used ({error.strerror}); choose a folder of yours."
-        ) from error
-    if not os.access(folder, os.W_OK | os.X_OK):
+        reason = error.strerror
+        raise StartupError(f"BACMR_DATA_DIR: {folder} cannot be used ({reason}); choose a folder of yours.") from error
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise StartupError(f"BACMR_DATA_DIR: {folder} is not writable; choose a folder of yours.")
     return folder
 
