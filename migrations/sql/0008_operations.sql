@@ -31,6 +31,7 @@ CREATE TABLE source (
 CREATE TABLE operation (
   id          uuid PRIMARY KEY DEFAULT gen_random_uuid(),
   kind        text NOT NULL,
+  object      text NOT NULL DEFAULT '',
   state       text NOT NULL DEFAULT 'pending'
               CHECK (state IN ('pending', 'running', 'succeeded', 'failed', 'cancelled')),
   task        jsonb NOT NULL,
@@ -45,6 +46,8 @@ CREATE TABLE operation (
   updated_at  timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX operation_listing ON operation (created_at DESC, id DESC);
+-- Two reindexes at once would undo each other: one open operation per kind and object.
+CREATE UNIQUE INDEX operation_open ON operation (kind, object) WHERE state IN ('pending', 'running');
 
 CREATE TABLE discrepancy (
   id        uuid PRIMARY KEY DEFAULT gen_random_uuid(),

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic_core import to_jsonable_python
 
-from server.admin.store import AdminStore, AuditEvent
+from server.admin.store.audit import AdminStore, AuditEvent
 from server.caller import current
 from server.database.pages import Page, cut, page_size, position
 from server.database.pool import Connection, Database

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from server.admin.store import AdminStore, Discrepancy
+from server.admin.store.audit import AdminStore, Discrepancy
 from server.caller import current
 from server.database.pages import Page, cut, page_size, position
 from server.database.pool import Database

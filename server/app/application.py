@@ -5,10 +5,12 @@ from contextlib import AsyncExitStack
 
 import structlog
 
+from server.admin.operations import Operations
 from server.admin.service import AdminService
 from server.app import models, rooms
 from server.app.edge import Edge, Listens
 from server.app.models import Models
+from server.app.operations import furnish_operations
 from server.app.rooms import Rooms
 from server.app.schedule import schedule, tasks
 from server.app.services import overview, services
@@ -48,22 +50,22 @@ class App:
         with clearly():
             listens = Listens(self._settings)
         stores, chosen, furnished = await self._foundation(listens.http_url)
-        admin = _admin(stores, furnished)
+        admin, operations = _admin(stores, furnished), furnish_operations(stores, furnished)
         with clearly():
             await self._bootstrap(stores, furnished)
             edge = Edge(self._settings, listens, stores, furnished.auth.verifier.verify)
             told = overview(self._settings, stores, chosen, furnished, edge.serving, edge.store_health)
-            await edge.start(services(furnished, admin, told))
+            await edge.start(services(furnished, admin, operations, told))
         self._edge = edge
         self._stack.push_async_callback(edge.drain, self._settings.drain_seconds)
-        self._work(stores, furnished, admin)
+        self._work(stores, furnished, admin, operations)
         healing = asyncio.create_task(_heal(stores, furnished), name="heal")
         self._stack.push_async_callback(cancelled, healing)
 
     async def start_worker(self) -> None:
         """Start the stores and the worker only. Raises StartupError."""
         stores, _, furnished = await self._foundation("")
-        self._work(stores, furnished, _admin(stores, furnished))
+        self._work(stores, furnished, _admin(stores, furnished), furnish_operations(stores, furnished))
 
     async def stop(self) -> None:
         """Drain and stop everything that was started; money under way is settled first."""
@@ -94,11 +96,11 @@ class App:
             password = self._settings.bootstrap_admin_password.get_secret_value()
             await furnished.auth.directory.ensure_bootstrap_admin(email, password)
 
-    def _work(self, stores: Stores, furnished: Rooms, admin: AdminService) -> None:
+    def _work(self, stores: Stores, furnished: Rooms, admin: AdminService, operations: Operations) -> None:
         worker = Worker(
             stores.database,
             stores.database_url,
-            tasks(furnished),
+            tasks(furnished, operations),
             schedule(furnished, admin),
             concurrency=self._settings.worker_concurrency,
             stop_seconds=self._settings.drain_seconds,

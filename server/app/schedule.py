@@ -4,20 +4,27 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from uuid import UUID
 
+from server.admin.operations import RUN_OPERATION, Operations
 from server.admin.service import AdminService
 from server.app.rooms import INGEST, Rooms
 from server.caller import acting_as, system
 from server.jobs.schedule import Periodic
-from server.jobs.task import Task
+from server.jobs.task import Arguments, Task
 
 
-def tasks(rooms: Rooms) -> list[Task]:
+def tasks(rooms: Rooms, operations: Operations) -> list[Task]:
     """Return what the queue can run."""
 
     async def ingest(job_id: str) -> None:
         await rooms.pipeline.run(UUID(job_id))
 
-    return [Task(INGEST, ingest)]
+    async def run_operation(operation_id: str) -> None:
+        await operations.run(UUID(operation_id))
+
+    async def give_up_operation(arguments: Arguments, error: BaseException) -> None:
+        await operations.give_up(UUID(arguments["operation_id"]), error)
+
+    return [Task(INGEST, ingest), Task(RUN_OPERATION, run_operation, given_up=give_up_operation)]
 
 
 def schedule(rooms: Rooms, admin: AdminService) -> list[Periodic]:

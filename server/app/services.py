@@ -19,6 +19,7 @@ from bacmr.v1 import (
     wallet_pb2,
     wallet_pb2_grpc,
 )
+from server.admin.operations import Operations
 from server.admin.overview import Index, Overview, ServerInfo
 from server.admin.service import AdminService
 from server.admin.servicer import AdminServicer
@@ -48,7 +49,7 @@ NEEDS: Mapping[str, Sequence[str]] = {
 """What a service cannot do without. Answers and quizzes go on without Milvus, by full-text search."""
 
 
-def services(rooms: Rooms, admin: AdminService, overview: Overview) -> list[Service]:
+def services(rooms: Rooms, admin: AdminService, operations: Operations, overview: Overview) -> list[Service]:
     """Return the servicers with what registers and describes them."""
     retrieval, directory = rooms.retrieval, rooms.auth.directory
     return [
@@ -79,7 +80,7 @@ def services(rooms: Rooms, admin: AdminService, overview: Overview) -> list[Serv
         ),
         Service(
             admin_pb2_grpc.add_AdminServiceServicer_to_server,
-            AdminServicer(admin, directory, rooms.credit, rooms.audit, overview),
+            AdminServicer(admin, directory, rooms.credit, operations, rooms.audit, overview),
             admin_pb2.DESCRIPTOR.services_by_name["AdminService"],
         ),
     ]

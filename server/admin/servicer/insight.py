@@ -1,0 +1,112 @@
+"""What happened and how it goes, on the wire."""
+
+import json
+from uuid import UUID
+
+from bacmr.v1 import admin_pb2, admin_pb2_grpc
+from server.admin.audit import Audit
+from server.admin.overview import Overview
+from server.admin.service import AdminService
+from server.admin.servicer.messages import Context, duration_message, optional_time_message, time_message
+from server.wallet.servicer import entry_message
+
+
+class InsightServicing(admin_pb2_grpc.AdminServiceServicer):
+    """Traces, the audit trail, and the state of the server."""
+
+    _service: AdminService
+    _audit: Audit
+    _overview: Overview
+
+    async def GetTrace(self, request: admin_pb2.GetTraceRequest, context: Context) -> admin_pb2.GetTraceResponse:
+        """Tell the story of a request."""
+        story = await self._service.story(UUID(request.request_id))
+        return admin_pb2.GetTraceResponse(
+            request_id=request.request_id,
+            steps=[
+                admin_pb2.TraceStep(name=name, detail=json.dumps(detail, ensure_ascii=False, default=str))
+                for name, detail in story.steps.items()
+            ],
+            entries=[entry_message(entry) for entry in story.entries],
+        )
+
+    async def ListAuditEvents(
+        self, request: admin_pb2.ListAuditEventsRequest, context: Context
+    ) -> admin_pb2.ListAuditEventsResponse:
+        """List changes."""
+        actor_id = UUID(request.actor_id) if request.actor_id else None
+        page = await self._audit.events(actor_id, request.object, size=request.page_size, page_token=request.page_token)
+        return admin_pb2.ListAuditEventsResponse(
+            events=[
+                admin_pb2.AuditEvent(
+                    id=str(event.id),
+                    actor_id=str(event.actor_id or ""),
+                    action=event.action,
+                    object=event.object,
+                    before=event.before,
+                    after=event.after,
+                    request_id=str(event.request_id),
+                    created_at=time_message(event.created_at),
+                )
+                for event in page.items
+            ],
+            next_page_token=page.next_page_token,
+        )
+
+    async def GetServerInfo(
+        self, request: admin_pb2.GetServerInfoRequest, context: Context
+    ) -> admin_pb2.GetServerInfoResponse:
+        """Return what this server is."""
+        info = self._overview.info
+        return admin_pb2.GetServerInfoResponse(
+            version=info.version,
+            schema_revision=info.schema_revision,
+            embedding_model=info.embedding_model,
+            model_chain=info.model_chain,
+            limits=info.limits,
+            started_at=time_message(info.started_at),
+        )
+
+    async def GetStatus(self, request: admin_pb2.GetStatusRequest, context: Context) -> admin_pb2.GetStatusResponse:
+        """Return how it goes."""
+        status = await self._overview.status()
+        return admin_pb2.GetStatusResponse(
+            serving=status.serving,
+            stores=[admin_pb2.StoreStatus(name=name, healthy=up) for name, up in status.stores.items()],
+            breakers=[
+                admin_pb2.BreakerStatus(service=f"{provider.name}/{operation}", state=state)
+                for provider in status.breakers
+                for operation, state in provider.breakers.items()
+            ],
+            queues=[
+                admin_pb2.QueueStatus(
+                    name=queue.queue, waiting=queue.waiting, running=queue.running, failed=queue.failed
+                )
+                for queue in status.queues
+            ],
+            jobs=[
+                admin_pb2.JobStatus(
+                    name=job.name,
+                    last_run_at=optional_time_message(job.finished_at),
+                    last_success_at=optional_time_message(job.succeeded_at),
+                    last_duration=duration_message(job.duration_seconds or 0.0),
+                    last_error=job.error,
+                )
+                for job in status.jobs
+            ],
+            indexes=[
+                admin_pb2.Index(
+                    name=index.name,
+                    embedding_model=index.embedding_model,
+                    dimensions=index.dimensions,
+                    state=admin_pb2.INDEX_STATE_ACTIVE,
+                    expected_count=index.expected_count,
+                    actual_count=index.actual_count,
+                )
+                for index in status.indexes
+            ],
+        )
+
+    async def GetMetrics(self, request: admin_pb2.GetMetricsRequest, context: Context) -> admin_pb2.GetMetricsResponse:
+        """Return all metrics."""
+        return admin_pb2.GetMetricsResponse(json=self._overview.metrics())
