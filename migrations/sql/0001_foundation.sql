@@ -33,7 +33,7 @@ CREATE POLICY own ON idempotency TO bacmr_app
     WITH CHECK (user_id = coalesce((SELECT caller_id()), '00000000-0000-0000-0000-000000000000'));
 -- The sweep below runs as the owner, whom FORCE binds as well.
 CREATE POLICY sweep ON idempotency FOR ALL TO bacmr_owner USING (true);
-GRANT SELECT, INSERT, UPDATE ON idempotency TO bacmr_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON idempotency TO bacmr_app;
 
 CREATE FUNCTION sweep_idempotency(hours integer) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = bacmr, pg_temp

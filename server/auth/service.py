@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from typing import TypeVar
 from uuid import UUID, uuid4
 
 import structlog
@@ -40,6 +41,8 @@ from server.refusal import (
 )
 
 _log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 OpenWallet = Callable[[Connection, UUID, int], Awaitable[None]]
 """Opens a new account's wallet with its welcome tokens, inside the sign-up's transaction."""
@@ -114,9 +117,11 @@ class AuthService:
             return new_id
 
         asked = asdict(login) | asdict(profile)
-        user_id = await self._once.run("SignUp", request_id or uuid4(), asked, UUID, make)
+        user_id = await self._once.run("SignUp", request_id, asked, UUID, make)
         if user_id != new_id:
-            await self._check_replayed_password(login, user_id, password)
+            credentials = await self._check_replayed(self._proven(login, password))
+            if credentials.user_id != user_id:
+                raise RequestIdReused
         else:
             _log.info("account_made", user_id=str(user_id))
         return await self._begin(user_id, device_name)
@@ -138,11 +143,17 @@ class AuthService:
         """Trade a refresh token for a new pair; see `server.auth.sessions`. Raises RefreshRefused, AccountDisabled."""
         return await self._sessions.refresh(refresh_token)
 
-    async def sign_out(self) -> None:
+    async def sign_out(self, request_id: UUID | None = None) -> None:
         """End the session of this call; nothing to do for tokens of an external issuer."""
         session_id = current().session_id
-        if session_id is not None:
-            await self._revoke(session_id)
+        if session_id is None:
+            return
+
+        async def end(connection: Connection) -> None:
+            await self._store.revoke_session(connection, _caller_id(), session_id)
+
+        await self._once.run("SignOut", request_id, session_id, type(None), end)
+        self._revoked.add([session_id])
 
     async def list_sessions(self, requested_size: int = 0, page_token: str = "") -> Page[Device]:
         """Return the caller's signed-in devices, most recently used first."""
@@ -152,10 +163,15 @@ class AuthService:
             rows = await self._store.devices(connection, user_id, current().session_id, after, size + 1)
         return cut(rows, size, user_id, lambda device: (device.last_used_at, device.session_id))
 
-    async def revoke_session(self, session_id: UUID) -> None:
-        """End one of the caller's sessions. Raises NotFound when it is not theirs or has ended."""
-        if not await self._revoke(session_id):
-            raise NotFound
+    async def revoke_session(self, session_id: UUID, request_id: UUID | None = None) -> None:
+        """End one of the caller's sessions. Raises NotFound when it is not theirs or has ended, RequestIdReused."""
+
+        async def end(connection: Connection) -> None:
+            if not await self._store.revoke_session(connection, _caller_id(), session_id):
+                raise NotFound
+
+        await self._once.run("RevokeSession", request_id, session_id, type(None), end)
+        self._revoked.add([session_id])
 
     async def get_me(self) -> User:
         """Return the caller's account. Raises NotFound for callers without one."""
@@ -165,34 +181,44 @@ class AuthService:
             raise NotFound
         return user
 
-    async def update_me(self, change: Profile, paths: Collection[str]) -> User:
-        """Change the profile fields that `paths` names and return the account. Raises Invalid."""
-        async with self._database.transaction() as connection:
+    async def update_me(self, change: Profile, paths: Collection[str], request_id: UUID | None = None) -> User:
+        """Change the profile fields that `paths` names and return the account. Raises Invalid, RequestIdReused."""
+
+        async def update(connection: Connection) -> User:
             user = await self._store.own_user_to_change(connection, _caller_id())
             if user is None:
                 raise NotFound
             profile = merged(Profile(user.display_name, user.preferred_language), change, paths)
             await self._store.update_profile(connection, user.id, profile)
-        return replace(user, display_name=profile.display_name, preferred_language=profile.preferred_language)
+            return replace(user, display_name=profile.display_name, preferred_language=profile.preferred_language)
 
-    async def change_password(self, current_password: str, new_password: str) -> None:
+        return await self._once.run("UpdateMe", request_id, (change, sorted(paths)), User, update)
+
+    async def change_password(self, current_password: str, new_password: str, request_id: UUID | None = None) -> None:
         """Replace the password and end all other sessions.
 
-        Raises WrongCredentials, TooManyAttempts, Invalid; IllegalState for accounts of an external issuer.
+        Raises WrongCredentials, TooManyAttempts, Invalid, RequestIdReused; IllegalState for accounts of an external
+        issuer.
         """
         user = await self.get_me()
         if user.issuer:
             raise IllegalState("This account signs in at its issuer; there is no password here.")
         check_new_password(new_password, Login(user.email, user.phone), "new_password")
+        if await self._once.ran("ChangePassword", request_id):
+            await self._check_replayed(self._prove(user, new_password))
+            return
         await self._prove(user, current_password)
         password_hash = await self._passwords.hash(new_password)
-        async with self._database.transaction() as connection:
+
+        async def replace_password(connection: Connection) -> list[UUID]:
             await self._store.set_password(connection, user.id, password_hash)
-            ended = await self._store.revoke_sessions(connection, user.id, current().session_id)
+            return await self._store.revoke_sessions(connection, user.id, current().session_id)
+
+        ended = await self._once.run("ChangePassword", request_id, None, list[UUID], replace_password)
         self._revoked.add(ended)
         _log.info("password_changed", user_id=str(user.id), sessions_ended=len(ended))
 
-    async def delete_me(self, password: str) -> None:
+    async def delete_me(self, password: str, request_id: UUID | None = None) -> None:
         """Erase the caller's personal data everywhere and end all sessions; the ledger stays, balanced and nameless.
 
         Raises WrongCredentials, TooManyAttempts; IllegalState for the last administrator.
@@ -200,12 +226,15 @@ class AuthService:
         user = await self.get_me()
         if not user.issuer:
             await self._prove(user, password)
-        async with self._database.transaction() as connection:
-            for erase in self._erasers:
+
+        async def erase_all(connection: Connection) -> list[UUID]:
+            for erase in (*self._erasers, self._once.forget):
                 await erase(connection, user.id)
             ended = await self._store.revoke_sessions(connection, user.id)
             await self._store.erase(connection, user.id)
-        self._revoked.add(ended)
+            return ended
+
+        self._revoked.add(await self._once.run("DeleteMe", request_id, None, list[UUID], erase_all))
         _log.info("account_erased", user_id=str(user.id))
 
     def jwks(self) -> list[dict[str, str]]:
@@ -222,14 +251,12 @@ class AuthService:
             async with self._database.transaction() as connection:
                 return await self._sessions.begin(connection, user_id, device_name)
 
-    async def _check_replayed_password(self, login: Login, user_id: UUID, password: str) -> None:
-        # The stored payload does not hold the password, not even as a hash one could guess at: so it is proven here.
+    async def _check_replayed(self, proof: Awaitable[T]) -> T:
+        """Prove a retry's password: the stored payload does not hold it, not even as a hash one could guess at."""
         try:
-            credentials = await self._proven(login, password)
+            return await proof
         except WrongCredentials:
             raise RequestIdReused from None
-        if credentials.user_id != user_id:
-            raise RequestIdReused
 
     async def _proven(self, login: Login, password: str) -> Credentials:
         """Return whose name and password these are; the work is the same whichever of the two is wrong."""
@@ -254,13 +281,6 @@ class AuthService:
         with acting_as(replace(current(), user_id=user_id, role=Role.STUDENT)):
             async with self._database.transaction() as connection:
                 await self._store.set_password(connection, user_id, password_hash)
-
-    async def _revoke(self, session_id: UUID) -> bool:
-        async with self._database.transaction() as connection:
-            found = await self._store.revoke_session(connection, _caller_id(), session_id)
-        if found:
-            self._revoked.add([session_id])
-        return found
 
 
 def _caller_id() -> UUID:

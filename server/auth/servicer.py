@@ -49,7 +49,7 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
             request.password,
             Profile(request.display_name, _language(request.preferred_language, "preferred_language")),
             request.device_name,
-            UUID(request.request_id) if request.request_id else None,
+            _request_id(request),
         )
         return auth_pb2.SignUpResponse(session=session_message(signed_in))
 
@@ -68,7 +68,7 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
 
     async def SignOut(self, request: auth_pb2.SignOutRequest, context: Any) -> auth_pb2.SignOutResponse:
         """End the session of this call."""
-        await self._service.sign_out()
+        await self._service.sign_out(_request_id(request))
         return auth_pb2.SignOutResponse()
 
     async def ListSessions(self, request: auth_pb2.ListSessionsRequest, context: Any) -> auth_pb2.ListSessionsResponse:
@@ -82,7 +82,7 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
         self, request: auth_pb2.RevokeSessionRequest, context: Any
     ) -> auth_pb2.RevokeSessionResponse:
         """End one of the caller's sessions."""
-        await self._service.revoke_session(UUID(request.session_id))
+        await self._service.revoke_session(UUID(request.session_id), _request_id(request))
         return auth_pb2.RevokeSessionResponse()
 
     async def GetMe(self, request: auth_pb2.GetMeRequest, context: Any) -> auth_pb2.GetMeResponse:
@@ -93,19 +93,19 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
         """Change the caller's profile."""
         language = _language(request.user.preferred_language, "user.preferred_language")
         change = Profile(request.user.display_name, language)
-        user = await self._service.update_me(change, tuple(request.update_mask.paths))
+        user = await self._service.update_me(change, tuple(request.update_mask.paths), _request_id(request))
         return auth_pb2.UpdateMeResponse(user=user_message(user))
 
     async def ChangePassword(
         self, request: auth_pb2.ChangePasswordRequest, context: Any
     ) -> auth_pb2.ChangePasswordResponse:
         """Replace the caller's password."""
-        await self._service.change_password(request.current_password, request.new_password)
+        await self._service.change_password(request.current_password, request.new_password, _request_id(request))
         return auth_pb2.ChangePasswordResponse()
 
     async def DeleteMe(self, request: auth_pb2.DeleteMeRequest, context: Any) -> auth_pb2.DeleteMeResponse:
         """Erase the caller."""
-        await self._service.delete_me(request.password)
+        await self._service.delete_me(request.password, _request_id(request))
         return auth_pb2.DeleteMeResponse()
 
     async def GetJwks(self, request: auth_pb2.GetJwksRequest, context: Any) -> auth_pb2.GetJwksResponse:
@@ -155,6 +155,10 @@ def device_message(device: Device) -> auth_pb2.Device:
         last_used_at=last_used_at,
         current=device.current,
     )
+
+
+def _request_id(request: Any) -> UUID | None:
+    return UUID(request.request_id) if request.request_id else None
 
 
 def _language(number: int, field: str) -> Language | None:

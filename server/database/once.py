@@ -32,6 +32,7 @@ STORED = text(
 KEEP = text(
     "UPDATE idempotency SET result = CAST(:result AS jsonb) WHERE user_id = :user_id AND request_id = :request_id"
 )
+FORGET = text("DELETE FROM idempotency WHERE user_id = :user_id")
 SWEEP = text("SELECT sweep_idempotency(:hours)")
 
 
@@ -44,7 +45,7 @@ class Once:
     async def run(
         self,
         method: str,
-        request_id: UUID,
+        request_id: UUID | None,
         payload: object,
         result_type: type[T],
         effect: Callable[[AsyncConnection], Awaitable[T]],
@@ -53,8 +54,12 @@ class Once:
 
         `payload` is what the request asks (a dataclass or plain values); another payload or method under the same
         id raises RequestIdReused. When the effect raises, nothing is kept and the id stays free. `result_type` is a
-        dataclass (or anything pydantic can write as JSON). Results are kept for at least 24 h.
+        dataclass (or anything pydantic can write as JSON). Results are kept for at least 24 h. Without a request_id
+        there is nothing to remember: the effect runs.
         """
+        if request_id is None:
+            async with self._database.transaction() as connection:
+                return await effect(connection)
         key = {"user_id": current().user_id or NOBODY, "request_id": request_id}
         payload_hash = fingerprint(payload)
         adapter = TypeAdapter(result_type)
@@ -69,6 +74,19 @@ class Once:
             raise RequestIdReused
         # Through JSON again: in JSON mode pydantic reads strings as the UUIDs, times and bytes they stand for.
         return adapter.validate_json(json.dumps(first.result))
+
+    async def ran(self, method: str, request_id: UUID | None) -> bool:
+        """Say whether the caller's request had its effect already, for effects that cannot be tried twice."""
+        if request_id is None:
+            return False
+        key = {"user_id": current().user_id or NOBODY, "request_id": request_id}
+        async with self._database.transaction() as connection:
+            first = (await connection.execute(STORED, key)).one_or_none()
+        return first is not None and first.method == method
+
+    async def forget(self, connection: AsyncConnection, user_id: UUID) -> None:
+        """Delete what is kept of a person's requests, in the transaction that erases the account."""
+        await connection.execute(FORGET, {"user_id": user_id})
 
     async def sweep(self) -> int:
         """Forget results older than 24 h; returns how many."""

@@ -67,7 +67,9 @@ class IngestionServicer(ingestion_pb2_grpc.IngestionServiceServicer):
         self, request: ingestion_pb2.CompleteUploadRequest, context: Any
     ) -> ingestion_pb2.CompleteUploadResponse:
         """Check an uploaded file and make its document."""
-        document = await self._uploads.complete_upload(UUID(request.upload_id))
+        document = await self._uploads.complete_upload(
+            UUID(request.upload_id), UUID(request.request_id) if request.request_id else None
+        )
         return ingestion_pb2.CompleteUploadResponse(document=document_message(document))
 
     async def UploadDocument(

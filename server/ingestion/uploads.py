@@ -90,10 +90,11 @@ class Uploads:
 
         return await self._once.run("CreateUpload", request_id, announced, UploadTicket, effect)
 
-    async def complete_upload(self, upload_id: UUID) -> Document:
+    async def complete_upload(self, upload_id: UUID, request_id: UUID | None = None) -> Document:
         """Check the uploaded bytes and make the document; calling it again returns the same document.
 
-        Raises UploadRefused, and deletes the bytes, when size, type or hash differ from what was announced.
+        Raises UploadRefused, and deletes the bytes, when size, type or hash differ from what was announced; NotFound,
+        RequestIdReused.
         """
         async with self._database.transaction() as connection:
             upload = await self._store.get(connection, upload_id)
@@ -101,8 +102,9 @@ class Uploads:
             raise NotFound
         if upload.document_id is None:
             await self._check(upload)
-        kept = False
-        async with self._database.transaction() as connection:
+        unneeded: list[str] = []
+
+        async def complete(connection: Connection) -> Document:
             upload = await self._store.lock(connection, upload_id)
             if upload is None:
                 raise NotFound
@@ -110,8 +112,13 @@ class Uploads:
                 return await self._corpus.read_document(connection, upload.document_id)
             document, kept = await self._document(connection, _new(upload))
             await self._store.finish(connection, upload_id, document.id)
-        if not kept:
-            await self._blobs.delete(upload.blob_key)
+            if not kept:
+                unneeded.append(upload.blob_key)
+            return document
+
+        document = await self._once.run("CompleteUpload", request_id, upload_id, Document, complete)
+        for key in unneeded:
+            await self._blobs.delete(key)
         return document
 
     async def upload_document(

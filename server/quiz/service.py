@@ -53,19 +53,24 @@ class QuizService:
             rows = await self._store.quizzes(connection, user_id, subject, mine=mine, position=after, rows=size + 1)
         return cut(rows, size, filters, lambda quiz: (quiz.created_at, quiz.id))
 
-    async def delete(self, quiz_id: UUID) -> None:
-        """Delete one of the caller's quizzes; attempts keep their grades."""
-        _may_change(await self._find(quiz_id))
-        async with self._database.transaction() as connection:
+    async def delete(self, quiz_id: UUID, request_id: UUID | None = None) -> None:
+        """Delete one of the caller's quizzes; attempts keep their grades. Raises NotFound, RequestIdReused."""
+
+        async def delete(connection: Connection) -> None:
+            _may_change(await self._store.quiz(connection, quiz_id))
             await self._store.delete(connection, quiz_id)
 
-    async def publish(self, quiz_id: UUID, *, published: bool) -> Quiz:
-        """Show one of the caller's quizzes to everybody, or take it back."""
-        quiz = await self._find(quiz_id)
-        _may_change(quiz)
-        async with self._database.transaction() as connection:
+        await self._once.run("DeleteQuiz", request_id, quiz_id, type(None), delete)
+
+    async def publish(self, quiz_id: UUID, *, published: bool, request_id: UUID | None = None) -> Quiz:
+        """Show one of the caller's quizzes to everybody, or take it back. Raises NotFound, RequestIdReused."""
+
+        async def publish(connection: Connection) -> Quiz:
+            quiz = _may_change(await self._store.quiz(connection, quiz_id))
             await self._store.publish(connection, quiz_id, published=published)
-        return replace(quiz, published=published)
+            return replace(quiz, published=published)
+
+        return await self._once.run("PublishQuiz", request_id, (quiz_id, published), Quiz, publish)
 
     async def export(self, quiz_id: UUID, format: Format) -> QuizFile:
         """Write a quiz with its keys as a file."""
@@ -199,10 +204,11 @@ def _sees_keys(quiz: Quiz) -> bool:
     return owns or caller.role in (Role.ADMIN, Role.SERVICE)
 
 
-def _may_change(quiz: Quiz) -> None:
+def _may_change(quiz: Quiz | None) -> Quiz:
     caller = current()
-    if quiz.owner_id != caller.user_id and caller.role is not Role.ADMIN:
+    if quiz is None or (quiz.owner_id != caller.user_id and caller.role is not Role.ADMIN):
         raise NotFound
+    return quiz
 
 
 def _belong(given: Sequence[Answer], quiz: Quiz) -> None:

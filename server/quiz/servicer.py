@@ -66,12 +66,14 @@ class QuizServicer(quiz_pb2_grpc.QuizServiceServicer):
 
     async def DeleteQuiz(self, request: quiz_pb2.DeleteQuizRequest, context: Context) -> quiz_pb2.DeleteQuizResponse:
         """Delete a quiz."""
-        await self._service.delete(UUID(request.quiz_id))
+        await self._service.delete(UUID(request.quiz_id), _request_id(request))
         return quiz_pb2.DeleteQuizResponse()
 
     async def PublishQuiz(self, request: quiz_pb2.PublishQuizRequest, context: Context) -> quiz_pb2.PublishQuizResponse:
         """Publish a quiz or take it back."""
-        quiz = await self._service.publish(UUID(request.quiz_id), published=request.published)
+        quiz = await self._service.publish(
+            UUID(request.quiz_id), published=request.published, request_id=_request_id(request)
+        )
         return quiz_pb2.PublishQuizResponse(quiz=_quiz(quiz))
 
     async def StartAttempt(
@@ -143,6 +145,10 @@ class QuizServicer(quiz_pb2_grpc.QuizServiceServicer):
         """Write a quiz as a file."""
         file = await self._service.export(UUID(request.quiz_id), _FORMAT_OF[request.format])
         return quiz_pb2.ExportQuizResponse(filename=file.filename, content_type=file.content_type, content=file.content)
+
+
+def _request_id(request: quiz_pb2.DeleteQuizRequest | quiz_pb2.PublishQuizRequest) -> UUID | None:
+    return UUID(request.request_id) if request.request_id else None
 
 
 def _request(request: quiz_pb2.GenerateQuizRequest) -> QuizRequest:

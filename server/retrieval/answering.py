@@ -11,7 +11,8 @@ import structlog
 
 from server import caller
 from server.caller import Caller
-from server.database.once import fingerprint
+from server.database.once import Once, fingerprint
+from server.database.pool import Connection
 from server.models.port import AnswerTask, ProviderFailure, Turn
 from server.refusal import (
     InsufficientBalance,
@@ -73,6 +74,7 @@ class AnswerService:
         """`open_limit` bounds a user's unfinished answers, `running_limit` those this process makes."""
         self._means = means
         self._retrieval = retrieval
+        self._once = Once(means.database)
         self._following = Following(means.database, means.store, recovery)
         self._open_limit = open_limit
         self._running_limit = running_limit
@@ -143,9 +145,19 @@ class AnswerService:
             async for event in events:
                 yield event
 
-    async def cancel(self, answer_id: UUID) -> None:
-        """Stop an answer and wait until it is settled (at most 10 s); a completed one stays as it is."""
+    async def cancel(self, answer_id: UUID, request_id: UUID | None = None) -> None:
+        """Stop an answer and wait until it is settled (at most 10 s); a completed one stays as it is.
+
+        Raises NotFound, RequestIdReused.
+        """
         user_id = _user_id()
+
+        async def recorded(connection: Connection) -> None:
+            if await self._means.store.standing(connection, user_id, answer_id) is None:
+                raise NotFound
+
+        if request_id is not None:
+            await self._once.run("CancelAsk", request_id, answer_id, type(None), recorded)
         generation = self._running.get(answer_id)
         if generation is not None and generation.user_id == user_id:
             generation.stop(Ending.CANCELLED)

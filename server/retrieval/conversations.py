@@ -7,6 +7,7 @@ from uuid import UUID
 
 from server import caller
 from server.database import pages
+from server.database.once import Once
 from server.database.pages import Page
 from server.database.pool import Connection, Database
 from server.refusal import NotFound, NotSignedIn
@@ -20,6 +21,7 @@ class ConversationService:
     def __init__(self, database: Database, store: ConversationStore, stop: Callable[[UUID], Awaitable[None]]) -> None:
         """`stop` ends a running answer and waits until it is settled."""
         self._database = database
+        self._once = Once(database)
         self._store = store
         self._stop = stop
 
@@ -47,25 +49,36 @@ class ConversationService:
             rows = await self._store.conversations(connection, _user_id(), position, size + 1)
         return pages.cut(rows, size, ["conversations"], lambda thread: (thread.updated_at, thread.id))
 
-    async def delete_conversation(self, conversation_id: UUID) -> None:
-        """Delete a conversation with its questions and answers; running ones are stopped and settled first."""
+    async def delete_conversation(self, conversation_id: UUID, request_id: UUID | None = None) -> None:
+        """Delete a conversation with its questions and answers; running ones are stopped and settled first.
+
+        Raises NotFound, RequestIdReused.
+        """
         user_id = _user_id()
         async with self._database.transaction() as connection:
             running = await self._store.running_in(connection, user_id, conversation_id)
         for answer_id in running:
             await self._stop(answer_id)
-        async with self._database.transaction() as connection:
+
+        async def delete(connection: Connection) -> None:
             if not await self._store.delete_conversation(connection, user_id, conversation_id):
                 raise NotFound
 
-    async def rate_answer(self, answer_id: UUID, rating: Rating | None, comment: str) -> Answer:
-        """Store a verdict on an answer (None takes it back) and return the answer."""
-        async with self._database.transaction() as connection:
+        await self._once.run("DeleteConversation", request_id, conversation_id, type(None), delete)
+
+    async def rate_answer(
+        self, answer_id: UUID, rating: Rating | None, comment: str, request_id: UUID | None = None
+    ) -> Answer:
+        """Store a verdict on an answer (None takes it back) and return the answer. Raises NotFound, RequestIdReused."""
+
+        async def rate(connection: Connection) -> Answer:
             await self._store.rate(connection, _user_id(), answer_id, rating, comment)
             answer = await self._store.answer(connection, _user_id(), answer_id)
-        if answer is None:
-            raise NotFound
-        return answer
+            if answer is None:
+                raise NotFound
+            return answer
+
+        return await self._once.run("RateAnswer", request_id, (answer_id, rating, comment), Answer, rate)
 
     async def erase(self, connection: Connection, user_id: UUID) -> None:
         """Delete all that a person asked and was answered, in the transaction that erases the account."""

@@ -116,7 +116,7 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
     ) -> retrieval_pb2.CancelAskResponse:
         """Stop an answer."""
         answer_id = UUID(request.answer_id)
-        await self._answers.cancel(answer_id)
+        await self._answers.cancel(answer_id, _optional_id(request.request_id))
         return retrieval_pb2.CancelAskResponse(answer=_answer(await self._conversations.get_answer(answer_id)))
 
     async def GetAnswer(
@@ -148,7 +148,7 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
         self, request: retrieval_pb2.DeleteConversationRequest, context: Context
     ) -> retrieval_pb2.DeleteConversationResponse:
         """Delete a conversation."""
-        await self._conversations.delete_conversation(UUID(request.conversation_id))
+        await self._conversations.delete_conversation(UUID(request.conversation_id), _optional_id(request.request_id))
         return retrieval_pb2.DeleteConversationResponse()
 
     async def RateAnswer(
@@ -156,7 +156,9 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
     ) -> retrieval_pb2.RateAnswerResponse:
         """Rate an answer."""
         rating = _RATINGS_READ.get(request.rating)
-        answer = await self._conversations.rate_answer(UUID(request.answer_id), rating, request.comment)
+        answer = await self._conversations.rate_answer(
+            UUID(request.answer_id), rating, request.comment, _optional_id(request.request_id)
+        )
         return retrieval_pb2.RateAnswerResponse(answer=_answer(answer))
 
 

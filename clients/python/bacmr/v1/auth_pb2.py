@@ -29,7 +29,7 @@ from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mas
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x62\x61\x63mr/v1/auth.proto\x12\x08\x62\x61\x63mr.v1\x1a\x15\x62\x61\x63mr/v1/access.proto\x1a\x17\x62\x61\x63mr/v1/language.proto\x1a\x1b\x62uf/validate/validate.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc7\x02\n\x04User\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n\x05\x65mail\x18\x02 \x01(\tR\x05\x65mail\x12\x14\n\x05phone\x18\x03 \x01(\tR\x05phone\x12!\n\x0c\x64isplay_name\x18\x04 \x01(\tR\x0b\x64isplayName\x12\"\n\x04role\x18\x05 \x01(\x0e\x32\x0e.bacmr.v1.RoleR\x04role\x12\"\n\x04tier\x18\x06 \x01(\x0e\x32\x0e.bacmr.v1.TierR\x04tier\x12\x41\n\x12preferred_language\x18\x07 \x01(\x0e\x32\x12.bacmr.v1.LanguageR\x11preferredLanguage\x12\x1a\n\x08\x64isabled\x18\x08 \x01(\x08R\x08\x64isabled\x12\x39\n\ncreated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcreatedAt\"\xcf\x01\n\x07Session\x12!\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\tR\x0b\x61\x63\x63\x65ssToken\x12#\n\rrefresh_token\x18\x02 \x01(\tR\x0crefreshToken\x12\x39\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\texpiresAt\x12\"\n\x04user\x18\x04 \x01(\x0b\x32\x0e.bacmr.v1.UserR\x04user\x12\x1d\n\nsession_id\x18\x05 \x01(\tR\tsessionId\"\xdb\x01\n\x06\x44\x65vice\x12\x1d\n\nsession_id\x18\x01 \x01(\tR\tsessionId\x12\x1f\n\x0b\x64\x65vice_name\x18\x02 \x01(\tR\ndeviceName\x12\x39\n\ncreated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcreatedAt\x12<\n\x0clast_used_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nlastUsedAt\x12\x18\n\x07\x63urrent\x18\x05 \x01(\x08R\x07\x63urrent\"\xc3\x03\n\rSignUpRequest\x12#\n\x05\x65mail\x18\x01 \x01(\tB\r\xbaH\nr\x05\x18\xfe\x01`\x01\xd8\x01\x01R\x05\x65mail\x12\x34\n\x05phone\x18\x02 \x01(\tB\x1e\xbaH\x1br\x16\x32\x14^\\+[1-9][0-9]{7,14}$\xd8\x01\x01R\x05phone\x12)\n\x08password\x18\x03 \x01(\tB\r\x80\x01\x01\xbaH\x07r\x05\x10\x08\x18\x80\x01R\x08password\x12*\n\x0c\x64isplay_name\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18\x64R\x0b\x64isplayName\x12K\n\x12preferred_language\x18\x05 \x01(\x0e\x32\x12.bacmr.v1.LanguageB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x11preferredLanguage\x12(\n\x0b\x64\x65vice_name\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18\x64R\ndeviceName\x12*\n\nrequest_id\x18\x07 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01R\trequestId:]\xbaHZ\x1aX\n\x10sign_up.one_name\x12\x1agive either email or phone\x1a((this.email != \'\') != (this.phone != \'\')\"=\n\x0eSignUpResponse\x12+\n\x07session\x18\x01 \x01(\x0b\x32\x11.bacmr.v1.SessionR\x07session\"\x82\x02\n\rSignInRequest\x12\x1e\n\x05\x65mail\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xfe\x01R\x05\x65mail\x12\x1d\n\x05phone\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18\x10R\x05phone\x12)\n\x08password\x18\x03 \x01(\tB\r\x80\x01\x01\xbaH\x07r\x05\x10\x01\x18\x80\x01R\x08password\x12(\n\x0b\x64\x65vice_name\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18\x64R\ndeviceName:]\xbaHZ\x1aX\n\x10sign_in.one_name\x12\x1agive either email or phone\x1a((this.email != \'\') != (this.phone != \'\')\"=\n\x0eSignInResponse\x12+\n\x07session\x18\x01 \x01(\x0b\x32\x11.bacmr.v1.SessionR\x07session\"K\n\x15RefreshSessionRequest\x12\x32\n\rrefresh_token\x18\x01 \x01(\tB\r\x80\x01\x01\xbaH\x07r\x05\x10\x01\x18\x80\x04R\x0crefreshToken\"E\n\x16RefreshSessionResponse\x12+\n\x07session\x18\x01 \x01(\x0b\x32\x11.bacmr.v1.SessionR\x07session\"\x10\n\x0eSignOutRequest\"\x11\n\x0fSignOutResponse\"g\n\x13ListSessionsRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"j\n\x14ListSessionsResponse\x12*\n\x07\x64\x65vices\x18\x01 \x03(\x0b\x32\x10.bacmr.v1.DeviceR\x07\x64\x65vices\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"?\n\x14RevokeSessionRequest\x12\'\n\nsession_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\tsessionId\"\x17\n\x15RevokeSessionResponse\"\x0e\n\x0cGetMeRequest\"3\n\rGetMeResponse\x12\"\n\x04user\x18\x01 \x01(\x0b\x32\x0e.bacmr.v1.UserR\x04user\"\x82\x01\n\x0fUpdateMeRequest\x12*\n\x04user\x18\x01 \x01(\x0b\x32\x0e.bacmr.v1.UserB\x06\xbaH\x03\xc8\x01\x01R\x04user\x12\x43\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01R\nupdateMask\"6\n\x10UpdateMeResponse\x12\"\n\x04user\x18\x01 \x01(\x0b\x32\x0e.bacmr.v1.UserR\x04user\"\x83\x01\n\x15\x43hangePasswordRequest\x12\x38\n\x10\x63urrent_password\x18\x01 \x01(\tB\r\x80\x01\x01\xbaH\x07r\x05\x10\x01\x18\x80\x01R\x0f\x63urrentPassword\x12\x30\n\x0cnew_password\x18\x02 \x01(\tB\r\x80\x01\x01\xbaH\x07r\x05\x10\x08\x18\x80\x01R\x0bnewPassword\"\x18\n\x16\x43hangePasswordResponse\":\n\x0f\x44\x65leteMeRequest\x12\'\n\x08password\x18\x01 \x01(\tB\x0b\x80\x01\x01\xbaH\x05r\x03\x18\x80\x01R\x08password\"\x12\n\x10\x44\x65leteMeResponse\"\x10\n\x0eGetJwksRequest\"{\n\x03Jwk\x12\x10\n\x03kid\x18\x01 \x01(\tR\x03kid\x12\x10\n\x03kty\x18\x02 \x01(\tR\x03kty\x12\x10\n\x03\x63rv\x18\x03 \x01(\tR\x03\x63rv\x12\x0c\n\x01x\x18\x04 \x01(\tR\x01x\x12\x0c\n\x01y\x18\x05 \x01(\tR\x01y\x12\x10\n\x03\x61lg\x18\x06 \x01(\tR\x03\x61lg\x12\x10\n\x03use\x18\x07 \x01(\tR\x03use\"4\n\x0fGetJwksResponse\x12!\n\x04keys\x18\x01 \x03(\x0b\x32\r.bacmr.v1.JwkR\x04keys2\xe2\x06\n\x0b\x41uthService\x12\x45\n\x06SignUp\x12\x17.bacmr.v1.SignUpRequest\x1a\x18.bacmr.v1.SignUpResponse\"\x08\xaa\xd4\x18\x04\x08\x01\x18\x02\x12\x45\n\x06SignIn\x12\x17.bacmr.v1.SignInRequest\x1a\x18.bacmr.v1.SignInResponse\"\x08\xaa\xd4\x18\x04\x08\x01\x18\x02\x12[\n\x0eRefreshSession\x12\x1f.bacmr.v1.RefreshSessionRequest\x1a .bacmr.v1.RefreshSessionResponse\"\x06\xaa\xd4\x18\x02\x08\x01\x12\x44\n\x07SignOut\x12\x18.bacmr.v1.SignOutRequest\x1a\x19.bacmr.v1.SignOutResponse\"\x04\xaa\xd4\x18\x00\x12S\n\x0cListSessions\x12\x1d.bacmr.v1.ListSessionsRequest\x1a\x1e.bacmr.v1.ListSessionsResponse\"\x04\xaa\xd4\x18\x00\x12V\n\rRevokeSession\x12\x1e.bacmr.v1.RevokeSessionRequest\x1a\x1f.bacmr.v1.RevokeSessionResponse\"\x04\xaa\xd4\x18\x00\x12>\n\x05GetMe\x12\x16.bacmr.v1.GetMeRequest\x1a\x17.bacmr.v1.GetMeResponse\"\x04\xaa\xd4\x18\x00\x12G\n\x08UpdateMe\x12\x19.bacmr.v1.UpdateMeRequest\x1a\x1a.bacmr.v1.UpdateMeResponse\"\x04\xaa\xd4\x18\x00\x12[\n\x0e\x43hangePassword\x12\x1f.bacmr.v1.ChangePasswordRequest\x1a .bacmr.v1.ChangePasswordResponse\"\x06\xaa\xd4\x18\x02\x18\x02\x12G\n\x08\x44\x65leteMe\x12\x19.bacmr.v1.DeleteMeRequest\x1a\x1a.bacmr.v1.DeleteMeResponse\"\x04\xaa\xd4\x18\x00\x12\x46\n\x07GetJwks\x12\x18.bacmr.v1.GetJwksRequest\x1a\x19.bacmr.v1.GetJwksResponse\"\x06\xaa\xd4\x18\x02\x08\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x62\x61\x63mr/v1/auth.proto\x12\x08\x62\x61\x63mr.v1\x1a\x15\x62\x61\x63mr/v1/access.proto\x1a\x17\x62\x61\x63mr/v1/language.proto\x1a\x1b\x62uf/validate/validate.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc7\x02\n\x04User\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n\x05\x65mail\x18\x02 \x01(\tR\x05\x65mail\x12\x14\n\x05phone\x18\x03 \x01(\tR\x05phone\x12!\n\x0c\x64isplay_name\x18\x04 \x01(\tR\x0b\x64isplayName\x12\"\n\x04role\x18\x05 \x01(\x0e\x32\x0e.bacmr.v1.RoleR\x04role\x12\"\n\x04tier\x18\x06 \x01(\x0e\x32\x0e.bacmr.v1.TierR\x04tier\x12\x41\n\x12preferred_language\x18\x07 \x01(\x0e\x32\x12.bacmr.v1.LanguageR\x11preferredLanguage\x12\x1a\n\x08\x64isabled\x18\x08 \x01(\x08R\x08\x64isabled\x12\x39\n\ncreated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcreatedAt\"\xcf\x01\n\x07Session\x12!\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\tR\x0b\x61\x63\x63\x65ssToken\x12#\n\rrefresh_token\x18\x02 \x01(\tR\x0crefreshToken\x12\x39\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\texpiresAt\x12\"\n\x04user\x18\x04 \x01(\x0b\x32\x0e.bacmr.v1.UserR\x04user\x12\x1d\n\nsession_id\x18\x05 \x01(\tR\tsessionId\"\xdb\x01\n\x06\x44\x65vice\x12\x1d\n\nsession_id\x18\x01 \x01(\tR\tsessionId\x12\x1f\n\x0b\x64\x65vice_name\x18\x02 \x01(\tR\ndeviceName\x12\x39\n\ncreated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcreatedAt\x12<\n\x0clast_used_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nlastUsedAt\x12\x18\n\x07\x63urrent\x18\x05 \x01(\x08R\x07\x63urrent\"\xc3\x03\n\rSignUpRequest\x12#\n\x05\x65mail\x18\x01 \x01(\tB\r\xbaH\nr\x05\x18\xfe\x01`\x01\xd8\x01\x01R\x05\x65mail\x12\x34\n\x05phone\x18\x02 \x01(\tB\x1e\xbaH\x1br\x16\x32\x14^\\+[1-9][0-9]{7,14}$\xd8\x01\x01R\x05phone\x12)\n\x08password\x18\x03 \x01(\tB\r\x80\x01\x01\xbaH\x07r\x05\x10\x08\x18\x80\x01R\x08password\x12*\n\x0c\x64isplay_name\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18\x64R\x0b\x64isplayName\x12K\n\x12preferred_language\x18\x05 \x01(\x0e\x32\x12.bacmr.v1.LanguageB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x11preferredLanguage\x12(\n\x0b\x64\x65vice_name\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18\x64R\ndeviceName\x12*\n\nrequest_id\x18\x07 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01R\trequestId:]\xbaHZ\x1aX\n\x10sign_up.one_name\x12\x1agive either email or phone\x1a((this.email != \'\') != (this.phone != \'\')\"=\n\x0eSignUpResponse\x12+\n\x07session\x18\x01 \x01(\x0b\x32\x11.bacmr.v1.SessionR\x07session\"\x82\x02\n\rSignInRequest\x12\x1e\n\x05\x65mail\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xfe\x01R\x05\x65mail\x12\x1d\n\x05phone\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18\x10R\x05phone\x12)\n\x08password\x18\x03 \x01(\tB\r\x80\x01\x01\xbaH\x07r\x05\x10\x01\x18\x80\x01R\x08password\x12(\n\x0b\x64\x65vice_name\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18\x64R\ndeviceName:]\xbaHZ\x1aX\n\x10sign_in.one_name\x12\x1agive either email or phone\x1a((this.email != \'\') != (this.phone != \'\')\"=\n\x0eSignInResponse\x12+\n\x07session\x18\x01 \x01(\x0b\x32\x11.bacmr.v1.SessionR\x07session\"K\n\x15RefreshSessionRequest\x12\x32\n\rrefresh_token\x18\x01 \x01(\tB\r\x80\x01\x01\xbaH\x07r\x05\x10\x01\x18\x80\x04R\x0crefreshToken\"E\n\x16RefreshSessionResponse\x12+\n\x07session\x18\x01 \x01(\x0b\x32\x11.bacmr.v1.SessionR\x07session\"<\n\x0eSignOutRequest\x12*\n\nrequest_id\x18\x01 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01R\trequestId\"\x11\n\x0fSignOutResponse\"g\n\x13ListSessionsRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"j\n\x14ListSessionsResponse\x12*\n\x07\x64\x65vices\x18\x01 \x03(\x0b\x32\x10.bacmr.v1.DeviceR\x07\x64\x65vices\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"k\n\x14RevokeSessionRequest\x12\'\n\nsession_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\tsessionId\x12*\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01R\trequestId\"\x17\n\x15RevokeSessionResponse\"\x0e\n\x0cGetMeRequest\"3\n\rGetMeResponse\x12\"\n\x04user\x18\x01 \x01(\x0b\x32\x0e.bacmr.v1.UserR\x04user\"\xae\x01\n\x0fUpdateMeRequest\x12*\n\x04user\x18\x01 \x01(\x0b\x32\x0e.bacmr.v1.UserB\x06\xbaH\x03\xc8\x01\x01R\x04user\x12\x43\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01R\nupdateMask\x12*\n\nrequest_id\x18\x03 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01R\trequestId\"6\n\x10UpdateMeResponse\x12\"\n\x04user\x18\x01 \x01(\x0b\x32\x0e.bacmr.v1.UserR\x04user\"\xaf\x01\n\x15\x43hangePasswordRequest\x12\x38\n\x10\x63urrent_password\x18\x01 \x01(\tB\r\x80\x01\x01\xbaH\x07r\x05\x10\x01\x18\x80\x01R\x0f\x63urrentPassword\x12\x30\n\x0cnew_password\x18\x02 \x01(\tB\r\x80\x01\x01\xbaH\x07r\x05\x10\x08\x18\x80\x01R\x0bnewPassword\x12*\n\nrequest_id\x18\x03 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01R\trequestId\"\x18\n\x16\x43hangePasswordResponse\"f\n\x0f\x44\x65leteMeRequest\x12\'\n\x08password\x18\x01 \x01(\tB\x0b\x80\x01\x01\xbaH\x05r\x03\x18\x80\x01R\x08password\x12*\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01R\trequestId\"\x12\n\x10\x44\x65leteMeResponse\"\x10\n\x0eGetJwksRequest\"{\n\x03Jwk\x12\x10\n\x03kid\x18\x01 \x01(\tR\x03kid\x12\x10\n\x03kty\x18\x02 \x01(\tR\x03kty\x12\x10\n\x03\x63rv\x18\x03 \x01(\tR\x03\x63rv\x12\x0c\n\x01x\x18\x04 \x01(\tR\x01x\x12\x0c\n\x01y\x18\x05 \x01(\tR\x01y\x12\x10\n\x03\x61lg\x18\x06 \x01(\tR\x03\x61lg\x12\x10\n\x03use\x18\x07 \x01(\tR\x03use\"4\n\x0fGetJwksResponse\x12!\n\x04keys\x18\x01 \x03(\x0b\x32\r.bacmr.v1.JwkR\x04keys2\xe2\x06\n\x0b\x41uthService\x12\x45\n\x06SignUp\x12\x17.bacmr.v1.SignUpRequest\x1a\x18.bacmr.v1.SignUpResponse\"\x08\xaa\xd4\x18\x04\x08\x01\x18\x02\x12\x45\n\x06SignIn\x12\x17.bacmr.v1.SignInRequest\x1a\x18.bacmr.v1.SignInResponse\"\x08\xaa\xd4\x18\x04\x08\x01\x18\x02\x12[\n\x0eRefreshSession\x12\x1f.bacmr.v1.RefreshSessionRequest\x1a .bacmr.v1.RefreshSessionResponse\"\x06\xaa\xd4\x18\x02\x08\x01\x12\x44\n\x07SignOut\x12\x18.bacmr.v1.SignOutRequest\x1a\x19.bacmr.v1.SignOutResponse\"\x04\xaa\xd4\x18\x00\x12S\n\x0cListSessions\x12\x1d.bacmr.v1.ListSessionsRequest\x1a\x1e.bacmr.v1.ListSessionsResponse\"\x04\xaa\xd4\x18\x00\x12V\n\rRevokeSession\x12\x1e.bacmr.v1.RevokeSessionRequest\x1a\x1f.bacmr.v1.RevokeSessionResponse\"\x04\xaa\xd4\x18\x00\x12>\n\x05GetMe\x12\x16.bacmr.v1.GetMeRequest\x1a\x17.bacmr.v1.GetMeResponse\"\x04\xaa\xd4\x18\x00\x12G\n\x08UpdateMe\x12\x19.bacmr.v1.UpdateMeRequest\x1a\x1a.bacmr.v1.UpdateMeResponse\"\x04\xaa\xd4\x18\x00\x12[\n\x0e\x43hangePassword\x12\x1f.bacmr.v1.ChangePasswordRequest\x1a .bacmr.v1.ChangePasswordResponse\"\x06\xaa\xd4\x18\x02\x18\x02\x12G\n\x08\x44\x65leteMe\x12\x19.bacmr.v1.DeleteMeRequest\x1a\x1a.bacmr.v1.DeleteMeResponse\"\x04\xaa\xd4\x18\x00\x12\x46\n\x07GetJwks\x12\x18.bacmr.v1.GetJwksRequest\x1a\x19.bacmr.v1.GetJwksResponse\"\x06\xaa\xd4\x18\x02\x08\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -64,22 +64,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SIGNINREQUEST']._serialized_options = b'\272HZ\032X\n\020sign_in.one_name\022\032give either email or phone\032((this.email != \'\') != (this.phone != \'\')'
   _globals['_REFRESHSESSIONREQUEST'].fields_by_name['refresh_token']._loaded_options = None
   _globals['_REFRESHSESSIONREQUEST'].fields_by_name['refresh_token']._serialized_options = b'\200\001\001\272H\007r\005\020\001\030\200\004'
+  _globals['_SIGNOUTREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_SIGNOUTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
   _globals['_LISTSESSIONSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTSESSIONSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\310\001(\000'
   _globals['_LISTSESSIONSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTSESSIONSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
   _globals['_REVOKESESSIONREQUEST'].fields_by_name['session_id']._loaded_options = None
   _globals['_REVOKESESSIONREQUEST'].fields_by_name['session_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_REVOKESESSIONREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_REVOKESESSIONREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
   _globals['_UPDATEMEREQUEST'].fields_by_name['user']._loaded_options = None
   _globals['_UPDATEMEREQUEST'].fields_by_name['user']._serialized_options = b'\272H\003\310\001\001'
   _globals['_UPDATEMEREQUEST'].fields_by_name['update_mask']._loaded_options = None
   _globals['_UPDATEMEREQUEST'].fields_by_name['update_mask']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_UPDATEMEREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_UPDATEMEREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
   _globals['_CHANGEPASSWORDREQUEST'].fields_by_name['current_password']._loaded_options = None
   _globals['_CHANGEPASSWORDREQUEST'].fields_by_name['current_password']._serialized_options = b'\200\001\001\272H\007r\005\020\001\030\200\001'
   _globals['_CHANGEPASSWORDREQUEST'].fields_by_name['new_password']._loaded_options = None
   _globals['_CHANGEPASSWORDREQUEST'].fields_by_name['new_password']._serialized_options = b'\200\001\001\272H\007r\005\020\010\030\200\001'
+  _globals['_CHANGEPASSWORDREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_CHANGEPASSWORDREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
   _globals['_DELETEMEREQUEST'].fields_by_name['password']._loaded_options = None
   _globals['_DELETEMEREQUEST'].fields_by_name['password']._serialized_options = b'\200\001\001\272H\005r\003\030\200\001'
+  _globals['_DELETEMEREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_DELETEMEREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
   _globals['_AUTHSERVICE'].methods_by_name['SignUp']._loaded_options = None
   _globals['_AUTHSERVICE'].methods_by_name['SignUp']._serialized_options = b'\252\324\030\004\010\001\030\002'
   _globals['_AUTHSERVICE'].methods_by_name['SignIn']._loaded_options = None
@@ -121,39 +131,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REFRESHSESSIONRESPONSE']._serialized_start=1857
   _globals['_REFRESHSESSIONRESPONSE']._serialized_end=1926
   _globals['_SIGNOUTREQUEST']._serialized_start=1928
-  _globals['_SIGNOUTREQUEST']._serialized_end=1944
-  _globals['_SIGNOUTRESPONSE']._serialized_start=1946
-  _globals['_SIGNOUTRESPONSE']._serialized_end=1963
-  _globals['_LISTSESSIONSREQUEST']._serialized_start=1965
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=2068
-  _globals['_LISTSESSIONSRESPONSE']._serialized_start=2070
-  _globals['_LISTSESSIONSRESPONSE']._serialized_end=2176
-  _globals['_REVOKESESSIONREQUEST']._serialized_start=2178
-  _globals['_REVOKESESSIONREQUEST']._serialized_end=2241
-  _globals['_REVOKESESSIONRESPONSE']._serialized_start=2243
-  _globals['_REVOKESESSIONRESPONSE']._serialized_end=2266
-  _globals['_GETMEREQUEST']._serialized_start=2268
-  _globals['_GETMEREQUEST']._serialized_end=2282
-  _globals['_GETMERESPONSE']._serialized_start=2284
-  _globals['_GETMERESPONSE']._serialized_end=2335
-  _globals['_UPDATEMEREQUEST']._serialized_start=2338
-  _globals['_UPDATEMEREQUEST']._serialized_end=2468
-  _globals['_UPDATEMERESPONSE']._serialized_start=2470
-  _globals['_UPDATEMERESPONSE']._serialized_end=2524
-  _globals['_CHANGEPASSWORDREQUEST']._serialized_start=2527
-  _globals['_CHANGEPASSWORDREQUEST']._serialized_end=2658
-  _globals['_CHANGEPASSWORDRESPONSE']._serialized_start=2660
-  _globals['_CHANGEPASSWORDRESPONSE']._serialized_end=2684
-  _globals['_DELETEMEREQUEST']._serialized_start=2686
-  _globals['_DELETEMEREQUEST']._serialized_end=2744
-  _globals['_DELETEMERESPONSE']._serialized_start=2746
-  _globals['_DELETEMERESPONSE']._serialized_end=2764
-  _globals['_GETJWKSREQUEST']._serialized_start=2766
-  _globals['_GETJWKSREQUEST']._serialized_end=2782
-  _globals['_JWK']._serialized_start=2784
-  _globals['_JWK']._serialized_end=2907
-  _globals['_GETJWKSRESPONSE']._serialized_start=2909
-  _globals['_GETJWKSRESPONSE']._serialized_end=2961
-  _globals['_AUTHSERVICE']._serialized_start=2964
-  _globals['_AUTHSERVICE']._serialized_end=3830
+  _globals['_SIGNOUTREQUEST']._serialized_end=1988
+  _globals['_SIGNOUTRESPONSE']._serialized_start=1990
+  _globals['_SIGNOUTRESPONSE']._serialized_end=2007
+  _globals['_LISTSESSIONSREQUEST']._serialized_start=2009
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=2112
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=2114
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=2220
+  _globals['_REVOKESESSIONREQUEST']._serialized_start=2222
+  _globals['_REVOKESESSIONREQUEST']._serialized_end=2329
+  _globals['_REVOKESESSIONRESPONSE']._serialized_start=2331
+  _globals['_REVOKESESSIONRESPONSE']._serialized_end=2354
+  _globals['_GETMEREQUEST']._serialized_start=2356
+  _globals['_GETMEREQUEST']._serialized_end=2370
+  _globals['_GETMERESPONSE']._serialized_start=2372
+  _globals['_GETMERESPONSE']._serialized_end=2423
+  _globals['_UPDATEMEREQUEST']._serialized_start=2426
+  _globals['_UPDATEMEREQUEST']._serialized_end=2600
+  _globals['_UPDATEMERESPONSE']._serialized_start=2602
+  _globals['_UPDATEMERESPONSE']._serialized_end=2656
+  _globals['_CHANGEPASSWORDREQUEST']._serialized_start=2659
+  _globals['_CHANGEPASSWORDREQUEST']._serialized_end=2834
+  _globals['_CHANGEPASSWORDRESPONSE']._serialized_start=2836
+  _globals['_CHANGEPASSWORDRESPONSE']._serialized_end=2860
+  _globals['_DELETEMEREQUEST']._serialized_start=2862
+  _globals['_DELETEMEREQUEST']._serialized_end=2964
+  _globals['_DELETEMERESPONSE']._serialized_start=2966
+  _globals['_DELETEMERESPONSE']._serialized_end=2984
+  _globals['_GETJWKSREQUEST']._serialized_start=2986
+  _globals['_GETJWKSREQUEST']._serialized_end=3002
+  _globals['_JWK']._serialized_start=3004
+  _globals['_JWK']._serialized_end=3127
+  _globals['_GETJWKSRESPONSE']._serialized_start=3129
+  _globals['_GETJWKSRESPONSE']._serialized_end=3181
+  _globals['_AUTHSERVICE']._serialized_start=3184
+  _globals['_AUTHSERVICE']._serialized_end=4050
 # @@protoc_insertion_point(module_scope)

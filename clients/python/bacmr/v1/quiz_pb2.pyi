@@ -679,16 +679,20 @@ class DeleteQuizRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     QUIZ_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     quiz_id: _builtins.str
     """UUID."""
+    request_id: _builtins.str
+    """Client-made UUID; a retry with the same id has no second effect."""
     def __init__(
         self,
         *,
         quiz_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["quiz_id", b"quiz_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["quiz_id", b"quiz_id", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -719,19 +723,23 @@ class PublishQuizRequest(_message.Message):
 
     QUIZ_ID_FIELD_NUMBER: _builtins.int
     PUBLISHED_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     quiz_id: _builtins.str
     """UUID."""
     published: _builtins.bool
     """False takes it back."""
+    request_id: _builtins.str
+    """Client-made UUID; a retry with the same id has no second effect."""
     def __init__(
         self,
         *,
         quiz_id: _builtins.str = ...,
         published: _builtins.bool = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["published", b"published", "quiz_id", b"quiz_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["published", b"published", "quiz_id", b"quiz_id", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
