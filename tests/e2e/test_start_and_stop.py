@@ -62,6 +62,7 @@ def test_a_bad_setting_is_named_in_one_line_and_nothing_is_left(folder, setting,
     assert len(ended.stderr.strip().splitlines()) == 1
     assert setting in ended.stderr
     assert value not in ended.stderr or setting == "BACMR_BLOB_URL"
+    assert not (folder / "data" / "postgres").exists()
 
 
 def test_a_bad_setting_starts_nothing(folder):

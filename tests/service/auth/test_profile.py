@@ -107,7 +107,8 @@ async def test_who_leaves_leaves_no_personal_data_behind(house: Any, owner: psyc
     email, name, device = f"{uuid4()}@example.org", f"Name {uuid4()}", f"Device {uuid4()}"
     signed_in = await house.service.sign_up(email, "", PASSWORD, Profile(name), device, uuid4())
     with acting_as(await house.caller(signed_in.access_token)):
-        await house.service.delete_me(PASSWORD)
+        await house.service.update_me(Profile(f"New {name}"), ["display_name"], uuid4())
+        await house.service.delete_me(PASSWORD, uuid4())
     stored = "".join(
         str(owner.execute(f"SELECT * FROM {table}").fetchall())
         for table in ("app_user", "session", "refresh_token", "sign_in_attempt", "idempotency")
