@@ -2,8 +2,9 @@
 
 Both run on one embedded PostgreSQL, in slices taken in turn, so that a busy machine slows both down alike; the ratio is
 the median of the pairs'. pgbench is written in C and does nothing but send prepared statements, so its figure is what
-the functions themselves allow. `durable` waits for the disk at every commit, as in production; `async` does not, and
-shows what our own code costs.
+the functions themselves allow; ours is one Python process with the right checked, typed results, settlements that no
+cancel cuts, and metrics. `durable` waits for the disk at every commit, as in production: both wait alike there, which
+flatters the ratio. `async` does not wait, and shows what our own code costs beside the functions.
 """
 
 import asyncio
@@ -29,8 +30,8 @@ from server.database.programs import installed
 from server.wallet.service import WalletService
 
 WALLETS = 1_000
-PAIRS = 3
-SLICE_SECONDS = 2
+PAIRS = 7
+SLICE_SECONDS = 1
 DURABLE = ((1, WALLETS), (8, WALLETS), (32, WALLETS), (1, 1), (8, 1), (32, 1))
 ASYNC = ((8, WALLETS),)
 """Shapes: callers and wallets."""

@@ -3,8 +3,8 @@
 import asyncio
 import math
 import select
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from server import caller
 from server.caller import Caller
 from server.database.errors import translated, unavailable
+from server.database.session import Session
 from server.refusal import DeadlineExceeded, StoreUnavailable
 
 Connection = AsyncConnection
@@ -31,11 +32,21 @@ SESSION_OPTIONS = "-c role=bacmr_app -c search_path=bacmr -c idle_in_transaction
 """Whatever login the address names, the session acts as bacmr_app, which row-level security binds."""
 
 
+def _untraced(_: str) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
 class Database:
     """The server's PostgreSQL. Refuses with StoreUnavailable, DeadlineExceeded and Conflict; other errors are bugs."""
 
-    def __init__(self, url: str, pool_size: int = 16) -> None:
-        """Take a `postgresql://…` address; `pool_size` bounds the transactions, half of it the sessions."""
+    def __init__(
+        self, url: str, pool_size: int = 16, step: Callable[[str], AbstractContextManager[None]] = _untraced
+    ) -> None:
+        """Take a `postgresql://…` address; `pool_size` bounds the transactions, half of it the sessions.
+
+        Each use of a connection is a `step`, by name.
+        """
+        self._step = step
         address = make_url(url).set(drivername="postgresql+psycopg")
         self._attempts = pool_size + 1
         self._engine = create_async_engine(
@@ -58,6 +69,7 @@ class Database:
             address.set(drivername="postgresql").render_as_string(hide_password=False),
             min_size=1,
             max_size=max(2, pool_size // 2),
+            connection_class=Session,
             open=False,
             check=_check_alive,
             timeout=POOL_TIMEOUT_SECONDS,
@@ -98,7 +110,7 @@ class Database:
         until the caller's deadline.
         """
         who = caller.current()
-        with translated():
+        with self._step("postgresql.transaction"), translated():
             connection = await self._begin(who)
             try:
                 yield connection
@@ -110,11 +122,15 @@ class Database:
             await connection.close()
 
     @asynccontextmanager
-    async def session(self) -> AsyncIterator[psycopg.AsyncConnection]:
+    async def session(self) -> AsyncIterator[Session]:
         """Lend an autocommit connection without any caller set: for single SECURITY DEFINER calls on hot paths."""
-        with translated():
-            async with self._sessions.connection() as session:
+        with self._step("postgresql.call"), translated():
+            # Not the pool's `connection`, which would end a transaction that these never have.
+            session = await self._sessions.getconn()
+            try:
                 yield session
+            finally:
+                await self._sessions.putconn(session)
 
     async def _begin(self, who: Caller) -> AsyncConnection:
         """Open a transaction; connections that died in the pool are replaced, since nothing has been done on them."""
@@ -138,7 +154,7 @@ class Database:
         raise unavailable()
 
 
-async def _check_alive(session: psycopg.AsyncConnection) -> None:
+async def _check_alive(session: Session) -> None:
     """Raise when the server hung up. It is asked only when there is something to read, which is rare on idle ones."""
     readable = select.poll()
     readable.register(session.pgconn.socket, select.POLLIN)
