@@ -7,7 +7,7 @@ DROP FUNCTION
     wallet_problems_credits(uuid);
 DROP FUNCTION
     wallet_open(uuid, bigint, uuid, uuid), wallet_adjust(uuid, bigint, text, uuid, uuid),
-    wallet_top_up(uuid, text, text, bigint, uuid, uuid), wallet_issue_vouchers(uuid, bigint, timestamptz, bytea[], uuid),
+    wallet_top_up(uuid, text, text, bigint, uuid, uuid), wallet_issue_vouchers(uuid, bigint, timestamptz, bytea[], uuid, text),
     wallet_guess_voucher(uuid, text, bytea, uuid, integer, integer, integer), wallet_redeem(uuid, bytea, uuid, uuid),
     wallet_move(uuid, text, text, text, bigint, uuid, uuid, text), caller_operates();
 DROP FUNCTION

@@ -124,10 +124,11 @@ CREATE TABLE voucher_batch (
     request_id uuid        NOT NULL,
     tokens     bigint      NOT NULL CHECK (tokens BETWEEN 1 AND 1000000000),
     expires_at timestamptz,
+    note       text        NOT NULL DEFAULT '' CHECK (length(note) <= 200),
     created_at timestamptz NOT NULL DEFAULT now(),
     UNIQUE (request_id, issued_by)
 );
-COMMENT ON TABLE voucher_batch IS 'Vouchers of one value issued together; expires_at NULL means they never run out.';
+COMMENT ON TABLE voucher_batch IS 'Vouchers of one value issued together; expires_at NULL means they never run out, note says for whom.';
 
 CREATE TABLE voucher (
     code_hash   bytea       PRIMARY KEY CHECK (length(code_hash) = 32),

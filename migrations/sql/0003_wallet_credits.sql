@@ -94,7 +94,9 @@ BEGIN
         RETURN;
     END IF;
     SELECT * INTO w FROM wallet x WHERE x.user_id = p_user FOR NO KEY UPDATE;
-    IF NOT FOUND THEN
+    -- Nobody could ever spend what an erased account is given.
+    IF NOT FOUND OR EXISTS (SELECT FROM app_user u WHERE u.id = p_user AND u.erased_at IS NOT NULL)
+        AND NOT EXISTS (SELECT FROM top_up x WHERE x.provider = p_provider AND x.reference = p_reference) THEN
         outcome := 'no_wallet';
         RETURN;
     END IF;
@@ -113,21 +115,39 @@ BEGIN
 END
 $$;
 
--- Stores a batch of code hashes. outcome: issued, forbidden.
+-- Stores a batch of code hashes. outcome: issued, known (the request made this batch before, however long ago), reused (it
+-- made another one), forbidden. batch is the one made now, or before.
 CREATE FUNCTION wallet_issue_vouchers(
-    p_batch uuid, p_tokens bigint, p_expires_at timestamptz, p_code_hashes bytea[], p_request uuid
-) RETURNS text
+    p_batch uuid, p_tokens bigint, p_expires_at timestamptz, p_code_hashes bytea[], p_request uuid, p_note text DEFAULT '',
+    OUT outcome text, OUT batch uuid
+)
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = bacmr, pg_temp
 AS $$
+DECLARE
+    v_by CONSTANT uuid := coalesce(caller_id(), '00000000-0000-0000-0000-000000000000');
+    b    voucher_batch;
 BEGIN
     IF caller_role() <> 'admin' THEN
-        RETURN 'forbidden';
+        outcome := 'forbidden';
+        RETURN;
     END IF;
-    INSERT INTO voucher_batch (id, issued_by, request_id, tokens, expires_at)
-    VALUES (p_batch, coalesce(caller_id(), '00000000-0000-0000-0000-000000000000'), p_request, p_tokens, p_expires_at);
+    INSERT INTO voucher_batch (id, issued_by, request_id, tokens, expires_at, note)
+    VALUES (p_batch, v_by, p_request, p_tokens, p_expires_at, p_note)
+    ON CONFLICT (request_id, issued_by) DO NOTHING;
+    IF NOT FOUND THEN
+        SELECT * INTO b FROM voucher_batch t WHERE t.request_id = p_request AND t.issued_by = v_by;
+        batch := b.id;
+        outcome := CASE
+            WHEN (b.tokens, b.expires_at, b.note) IS DISTINCT FROM (p_tokens, p_expires_at, p_note) THEN 'reused'
+            WHEN (SELECT count(*) FROM voucher t WHERE t.batch_id = b.id) <> cardinality(p_code_hashes) THEN 'reused'
+            ELSE 'known'
+        END;
+        RETURN;
+    END IF;
     INSERT INTO voucher (code_hash, batch_id, position)
     SELECT h.code_hash, p_batch, h.position FROM unnest(p_code_hashes) WITH ORDINALITY AS h (code_hash, position);
-    RETURN 'issued';
+    outcome := 'issued';
+    batch := p_batch;
 END
 $$;
 
@@ -219,6 +239,6 @@ $$;
 
 GRANT EXECUTE ON FUNCTION
     wallet_open(uuid, bigint, uuid, uuid), wallet_adjust(uuid, bigint, text, uuid, uuid),
-    wallet_top_up(uuid, text, text, bigint, uuid, uuid), wallet_issue_vouchers(uuid, bigint, timestamptz, bytea[], uuid),
+    wallet_top_up(uuid, text, text, bigint, uuid, uuid), wallet_issue_vouchers(uuid, bigint, timestamptz, bytea[], uuid, text),
     wallet_guess_voucher(uuid, text, bytea, uuid, integer, integer, integer), wallet_redeem(uuid, bytea, uuid, uuid)
 TO bacmr_app;

@@ -1,12 +1,15 @@
 """Where tokens come from: vouchers, payments and corrections. Each request credits once."""
 
 import hashlib
+import time
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import ip_address, ip_network
 from typing import Protocol
 from uuid import UUID, uuid4
+
+import structlog
 
 from server.caller import acting_as, current, system
 from server.database.once import Once
@@ -42,6 +45,9 @@ REFUSED: dict[str, type[Refusal]] = {
 }
 
 
+log = structlog.get_logger(__name__)
+
+
 class Audit(Protocol):
     """Adds a change to the audit trail, in the transaction that makes it."""
 
@@ -54,7 +60,7 @@ class Audit(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class VoucherBatch:
-    """Issued vouchers; `codes` is empty when the server's secret has changed since they were issued."""
+    """Issued vouchers; `codes` is empty a day after they were issued, or when the server's secret has changed since."""
 
     batch_id: UUID
     codes: tuple[str, ...]
@@ -70,7 +76,7 @@ class Redemption:
 
 @dataclass(frozen=True, slots=True)
 class _Issued:
-    """What is stored of an issue: no codes, but a hash that tells whether they can be made again."""
+    """What is stored of an issue: no codes, but a hash that tells whether they can, and may, be made again."""
 
     batch_id: UUID
     codes_digest: str
@@ -119,25 +125,27 @@ class CreditService:
         return await self._once.run("WalletService.RedeemVoucher", request_id, code_hash.hex(), Redemption, effect)
 
     async def issue_vouchers(
-        self, count: int, tokens: int, expires_at: datetime | None, request_id: UUID
+        self, count: int, tokens: int, expires_at: datetime | None, request_id: UUID, note: str = ""
     ) -> VoucherBatch:
-        """Make `count` voucher codes worth `tokens` each; only their hashes are stored. For admins.
+        """Make `count` voucher codes worth `tokens` each, `note` says for whom; only hashes are stored. For admins.
 
-        The same request again returns the same codes, for a day.
+        The same request again makes nothing: for a day it returns the same codes, later the batch's id without them.
         """
+        asked = {"count": count, "tokens": tokens, "expires_at": expires_at, "note": note}
 
         async def effect(connection: Connection) -> _Issued:
-            batch_id = uuid4()
-            codes = self._codes(batch_id, count)
-            outcome = await self._store.issue(
-                connection, batch_id, tokens, expires_at, [_hash_of(code) for code in codes], request_id
+            new_id = uuid4()
+            codes = self._codes(new_id, count)
+            hashes = [_hash_of(code) for code in codes]
+            outcome, batch_id = await self._store.issue(
+                connection, new_id, tokens, expires_at, hashes, request_id, note
             )
+            if outcome == "known":
+                return _Issued(batch_id, "")
             _ensure("issued", Credited(outcome, 0))
-            issued = {"count": count, "tokens": tokens, "expires_at": expires_at}
-            await self._audit(connection, "voucher.issue", f"voucher_batch/{batch_id}", None, issued)
+            await self._audit(connection, "voucher.issue", f"voucher_batch/{batch_id}", None, asked)
             return _Issued(batch_id, _digest(codes))
 
-        asked = {"count": count, "tokens": tokens, "expires_at": expires_at}
         issued = await self._once.run("AdminService.IssueVouchers", request_id, asked, _Issued, effect)
         codes = self._codes(issued.batch_id, count)
         return VoucherBatch(issued.batch_id, codes if _digest(codes) == issued.codes_digest else ())
@@ -175,17 +183,27 @@ class CreditService:
                 raise REFUSED[credited.outcome]
         return TopUp(credited.outcome == "credited", credited.available_tokens)
 
-    async def accept_callback(self, provider: str, body: bytes, signature: str) -> TopUp:
+    async def accept_callback(self, provider: str, body: bytes, *, signature: str, sent_at: str) -> TopUp:
         """Credit the payment that a provider's signed callback reports; the signature is its right to do so.
 
-        Raises NotFound for a provider without a reader, NotSignedIn for a wrong signature, Invalid for its content.
+        Raises NotFound for a provider without a reader, NotSignedIn for a wrong signature or time, Invalid for its
+        content, and what `top_up` raises.
         """
         reader = self._callbacks.get(provider)
         if reader is None:
-            raise NotFound
-        payment = reader.read(body, signature)
-        with acting_as(system(current().request_id)):
-            return await self.top_up(payment)
+            raise NotFound("No such provider is set up.")
+        reference = ""
+        try:
+            payment = reader.read(body, signature, sent_at, time.time())
+            reference = payment.reference
+            with acting_as(system(current().request_id)):
+                topped_up = await self.top_up(payment)
+        except Refusal as refusal:
+            # A payment that was made and not credited: somebody has to look into it.
+            log.warning("top_up_refused", provider=provider, reference=reference, reason=refusal.reason)
+            raise
+        log.info("top_up_accepted", provider=provider, reference=reference, credited=topped_up.credited)
+        return topped_up
 
     async def _count_guess(self, user_id: UUID, code_hash: bytes, request_id: UUID) -> None:
         limits = (UNKNOWN_CODES_PER_USER, UNKNOWN_CODES_PER_ADDRESS, GUESS_WINDOW_SECONDS)

@@ -78,7 +78,6 @@ class WalletService:
         self._foreign_checks = tuple(foreign_checks)
         self._pauses_seconds = tuple(settlement_pauses_seconds)
         self._unfinished = Unfinished()
-        self._active = 0
 
     async def close(self) -> None:
         """Wait until every settlement that is under way has come to its end."""
@@ -110,7 +109,7 @@ class WalletService:
         if reserved.reservation is None:
             raise NotFound
         if not reserved.replayed:
-            self._count("reserved", 1)
+            self._meters.count_reservations("reserved")
         return reserved.reservation
 
     async def finalize(self, reservation_id: UUID, actual_tokens: int, request_id: UUID) -> Receipt:
@@ -154,16 +153,19 @@ class WalletService:
             hold.receipt = await self._unfinished.settle(self._settle(hold))
 
     async def expire_overdue(self) -> int:
-        """Settle every overdue hold and show the gauges; returns how many holds. For the sweeper, every minute."""
+        """Settle every overdue hold; returns how many. For the sweeper, every minute."""
         expired = charged = 0
         while (batch := await self._expire_some())[0]:
             expired, charged = expired + batch[0], charged + batch[1]
-        async with self._database.transaction() as connection:
-            self._active, stale = await self._store.open_holds(connection)
-        self._meters.set_active(self._active)
-        self._meters.set_stale(stale)
-        log.info("wallet_swept", expired=expired, charged_tokens=charged, active=self._active)
+        log.info("wallet_swept", expired=expired, charged_tokens=charged)
         return expired
+
+    async def show_holds(self) -> None:
+        """Show how many reservations hold tokens, whichever processes made them."""
+        async with self._database.transaction() as connection:
+            active, stale = await self._store.open_holds(connection)
+        self._meters.set_active(active)
+        self._meters.set_stale(stale)
 
     # What an owner sees
 
@@ -284,17 +286,11 @@ class WalletService:
     def _seen(self, settled: Settled) -> None:
         self._expired(settled.expired)
         if settled.outcome == "settled" and not settled.replayed:
-            self._count(settled.status, -1)
+            self._meters.count_reservations(settled.status)
 
     def _expired(self, holds: int) -> None:
         if holds:
-            self._active = max(0, self._active - holds)
             self._meters.count_reservations("expired", holds)
-
-    def _count(self, status: str, change: int) -> None:
-        self._active = max(0, self._active + change)
-        self._meters.count_reservations(status)
-        self._meters.set_active(self._active)
 
 
 def _request(request_id: UUID) -> Request:

@@ -7,13 +7,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import psycopg
 import sqlalchemy.exc
 from psycopg.errors import UniqueViolation
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from server.database.pages import KeyPart
+from server.database.session import Session
 from server.refusal import RequestIdReused
 from server.wallet.ledger import Entry, Kind
 from server.wallet.report import Check
@@ -27,24 +27,23 @@ REQUEST_KEYS = (
     "reservation_request",
     "reservation_resolve_request",
     "ledger_entry_once_per_request",
-    "voucher_batch_request_id_issued_by_key",
 )
 """Unique keys that a request_id violates only when it is used for a second thing."""
 
-# The hot path: psycopg's own statements, one round trip each.
+# The hot path: one round trip each.
 RESERVE = (
     "SELECT outcome, replayed, expired, available, (r).id, (r).user_id, (r).status, (r).estimate_tokens,"
     " (r).charged_tokens, (r).purpose, (r).created_at, (r).expires_at, (r).resolved_at, (r).request_id"
-    " FROM wallet_reserve(%s, %s, %s, %s, %s, %s, %s)"
+    " FROM wallet_reserve($1, $2, $3, $4, $5, $6, $7)"
 )
 _RECEIPT = (
     "SELECT outcome, replayed, expired, (r).status, (r).estimate_tokens, (r).charged_tokens, (r).written_off_tokens,"
     " (r).balance_after_tokens, coalesce((r).resolve_request_id, (r).request_id), (r).id"
 )
-FINALIZE = f"{_RECEIPT} FROM wallet_finalize(%s, %s, %s, %s, %s)"
-RELEASE = f"{_RECEIPT} FROM wallet_release(%s, %s, %s, %s)"
-EXPIRE = "SELECT expired, charged_tokens FROM wallet_expire(%s, %s)"
-GUESS = "SELECT outcome, retry_after_seconds FROM wallet_guess_voucher(%s, %s, %s, %s, %s, %s, %s)"
+FINALIZE = f"{_RECEIPT} FROM wallet_finalize($1, $2, $3, $4, $5)"
+RELEASE = f"{_RECEIPT} FROM wallet_release($1, $2, $3, $4)"
+EXPIRE = "SELECT expired, charged_tokens FROM wallet_expire($1, $2)"
+GUESS = "SELECT outcome, retry_after_seconds FROM wallet_guess_voucher($1, $2, $3, $4, $5, $6, $7)"
 
 OPEN = text("SELECT wallet_open(:user_id, :tokens, :request_id, :call_id)")
 DELIVER = text("SELECT wallet_deliver(:reservation_id, :tokens)")
@@ -97,7 +96,9 @@ ADJUST = text(
 TOP_UP = text(
     "SELECT outcome, available FROM wallet_top_up(:user_id, :provider, :reference, :tokens, :request_id, :call_id)"
 )
-ISSUE = text("SELECT wallet_issue_vouchers(:batch_id, :tokens, :expires_at, :hashes, :request_id)")
+ISSUE = text(
+    "SELECT outcome, batch FROM wallet_issue_vouchers(:batch_id, :tokens, :expires_at, :hashes, :request_id, :note)"
+)
 REDEEM = text("SELECT outcome, tokens, available FROM wallet_redeem(:user_id, :code_hash, :request_id, :call_id)")
 VERIFY = text("SELECT name, problems, detail FROM wallet_verify(:user_id)")
 RECONCILE = text("SELECT name, problems, detail FROM wallet_reconcile()")
@@ -156,7 +157,7 @@ class Store:
 
     async def reserve(
         self,
-        session: psycopg.AsyncConnection,
+        session: Session,
         user_id: UUID,
         estimate_tokens: int,
         purpose: str,
@@ -166,32 +167,32 @@ class Store:
         """Hold tokens; the first result again for a request that was served before."""
         asked = (user_id, estimate_tokens, purpose, ttl_seconds, request.id, request.caller_id, request.call_id)
         with _one_use_per_request():
-            outcome, replayed, expired, available, *row = await _one(session, RESERVE, asked)
+            outcome, replayed, expired, available, *row = await session.call(RESERVE, asked)
         return Reserved(outcome, replayed, expired, available or 0, _reservation(row) if row[0] else None)
 
     async def finalize(
-        self, session: psycopg.AsyncConnection, reservation_id: UUID, actual_tokens: int | None, request: Request
+        self, session: Session, reservation_id: UUID, actual_tokens: int | None, request: Request
     ) -> Settled:
         """Charge a hold; without `actual_tokens` as the holder, what was durably delivered."""
         asked = (reservation_id, actual_tokens, request.id, request.caller_id, request.call_id)
         with _one_use_per_request():
-            return _settled(await _one(session, FINALIZE, asked))
+            return _settled(await session.call(FINALIZE, asked))
 
-    async def release(self, session: psycopg.AsyncConnection, reservation_id: UUID, request: Request) -> Settled:
+    async def release(self, session: Session, reservation_id: UUID, request: Request) -> Settled:
         """Give a hold back whole."""
         with _one_use_per_request():
             return _settled(
-                await _one(session, RELEASE, (reservation_id, request.id, request.caller_id, request.call_id))
+                await session.call(RELEASE, (reservation_id, request.id, request.caller_id, request.call_id))
             )
 
-    async def expire(self, session: psycopg.AsyncConnection, wallets: int, call_id: UUID) -> tuple[int, int]:
+    async def expire(self, session: Session, wallets: int, call_id: UUID) -> tuple[int, int]:
         """Settle overdue holds of up to so many wallets; returns how many holds, and the tokens they were charged."""
-        expired, charged = await _one(session, EXPIRE, (wallets, call_id))
+        expired, charged = await session.call(EXPIRE, (wallets, call_id))
         return int(expired), int(charged)
 
     async def guess(
         self,
-        session: psycopg.AsyncConnection,
+        session: Session,
         user_id: UUID,
         address: str,
         code_hash: bytes,
@@ -202,7 +203,7 @@ class Store:
 
         `limits` are unknown codes per user, per address, and the window in seconds.
         """
-        outcome, wait = await _one(session, GUESS, (user_id, address, code_hash, request_id, *limits))
+        outcome, wait = await session.call(GUESS, (user_id, address, code_hash, request_id, *limits))
         return str(outcome), float(wait or 0.0)
 
     async def open(self, connection: AsyncConnection, user_id: UUID, tokens: int, call_id: UUID) -> None:
@@ -280,17 +281,19 @@ class Store:
         expires_at: datetime | None,
         code_hashes: Sequence[bytes],
         request_id: UUID,
-    ) -> str:
-        """Store a batch of voucher codes; returns issued or forbidden."""
+        note: str,
+    ) -> tuple[str, UUID]:
+        """Store a batch of voucher codes; returns issued, known, reused or forbidden, and the id of the batch."""
         asked = {
             "batch_id": batch_id,
             "tokens": tokens,
             "expires_at": expires_at,
             "hashes": list(code_hashes),
             "request_id": request_id,
+            "note": note,
         }
-        with _one_use_per_request():
-            return str((await connection.execute(ISSUE, asked)).scalar_one())
+        row = (await connection.execute(ISSUE, asked)).one()
+        return row.outcome, row.batch
 
     async def redeem(self, connection: AsyncConnection, user_id: UUID, code_hash: bytes, request: Request) -> Credited:
         """Redeem a voucher code."""
@@ -315,13 +318,6 @@ class Store:
         with _one_use_per_request():
             ids = {"request_id": request.id, "call_id": request.call_id}
             return (await connection.execute(statement, asked | ids)).one()
-
-
-async def _one(session: psycopg.AsyncConnection, statement: Any, asked: Sequence[object]) -> Sequence[Any]:
-    row = await (await session.execute(statement, asked)).fetchone()
-    if row is None:
-        raise RuntimeError("a wallet function returned no row")
-    return row
 
 
 @contextmanager

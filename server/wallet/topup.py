@@ -10,7 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from server.refusal import Invalid, NotSignedIn, Violation
 
+WINDOW_SECONDS = 300
+"""How far a callback's time may be from ours, either way."""
 PROVIDER_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+UNIX_SECONDS = re.compile(r"[0-9]{1,12}")
 _REQUESTS = UUID("6f1d9d64-3f55-4f0b-9a53-6f7a1c1f8a51")
 """Namespace of the request ids that stand for payments in the ledger."""
 
@@ -39,25 +42,29 @@ class TopUp:
 
 
 class CallbackReader(Protocol):
-    """Reads one provider's callbacks."""
+    """Reads one provider's callbacks: the raw body, and what two headers said."""
 
-    def read(self, body: bytes, signature: str) -> Payment:
-        """Return the payment. Raises NotSignedIn when the signature does not prove the provider, Invalid otherwise."""
+    def read(self, body: bytes, signature: str, sent_at: str, now: float) -> Payment:
+        """Return the payment. `now` is Unix time in seconds.
+
+        Raises NotSignedIn when the signature does not prove the provider, or not for now; Invalid for the content.
+        """
         ...
 
 
 class _Body(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=False)
 
-    reference: str = Field(min_length=1, max_length=200)
+    reference: str = Field(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")
     user_id: UUID
     tokens: int = Field(gt=0, le=1_000_000_000)
 
 
 class SignedJson:
-    """Reads JSON `{reference, user_id, tokens}` signed with HMAC-SHA256 (hex) over the raw body.
+    """Reads JSON `{reference, user_id, tokens}`, signed with HMAC-SHA256 (hex) over its time, a dot and the raw body.
 
-    A replayed callback needs no time stamp to be harmless: a reference credits once.
+    Its time is Unix time in whole seconds. A replay is harmless anyway, since a reference credits once; the window keeps
+    it so after a restore to a time before the payment.
     """
 
     def __init__(self, provider: str, secret: bytes) -> None:
@@ -67,14 +74,16 @@ class SignedJson:
         self._provider = provider
         self._secret = secret
 
-    def read(self, body: bytes, signature: str) -> Payment:
+    def read(self, body: bytes, signature: str, sent_at: str, now: float) -> Payment:
         """Return the payment."""
-        expected = hmac.digest(self._secret, body, "sha256").hex()
+        expected = hmac.digest(self._secret, sent_at.encode() + b"." + body, "sha256").hex()
         if not hmac.compare_digest(expected.encode(), signature.strip().lower().encode()):
             raise NotSignedIn("The callback's signature is wrong.")
+        if not UNIX_SECONDS.fullmatch(sent_at) or abs(now - int(sent_at)) > WINDOW_SECONDS:
+            raise NotSignedIn(f"The callback's time is more than {WINDOW_SECONDS} s from ours.")
         try:
             content = _Body.model_validate_json(body)
         except ValidationError as error:
-            fields = [".".join(str(part) for part in problem["loc"]) for problem in error.errors(include_input=False)]
+            fields = [".".join(map(str, problem["loc"])) or "body" for problem in error.errors(include_input=False)]
             raise Invalid(violations=[Violation(field, "is missing or wrong") for field in fields]) from None
         return Payment(self._provider, content.reference, content.user_id, content.tokens)

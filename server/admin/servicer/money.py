@@ -31,7 +31,9 @@ class MoneyServicing(admin_pb2_grpc.AdminServiceServicer):
     ) -> admin_pb2.IssueVouchersResponse:
         """Make voucher codes."""
         expires_at = request.expires_at.ToDatetime(UTC) if request.HasField("expires_at") else None
-        batch = await self._credits.issue_vouchers(request.count, request.tokens, expires_at, UUID(request.request_id))
+        batch = await self._credits.issue_vouchers(
+            request.count, request.tokens, expires_at, UUID(request.request_id), request.note
+        )
         return admin_pb2.IssueVouchersResponse(batch_id=str(batch.batch_id), codes=batch.codes)
 
     async def ReconcileWallets(

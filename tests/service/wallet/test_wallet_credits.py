@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import json
+import time
 from dataclasses import replace
 from uuid import uuid4
 
@@ -59,6 +60,18 @@ async def test_a_retried_correction_returns_the_first_entry(credits, student, ad
         assert await credits.adjust(student.user_id, 250, "again", request_id) == first
         with pytest.raises(RequestIdReused):
             await credits.adjust(student.user_id, 251, "again", request_id)
+    assert books.balance(student.user_id) == (1_250, 0)
+
+
+async def test_a_correction_retried_after_its_first_result_was_forgotten_has_no_second_effect(
+    credits, student, admin, books, owner
+):
+    request_id = uuid4()
+    with acting_as(admin):
+        await credits.adjust(student.user_id, 250, "a gift", request_id)
+        owner.execute("DELETE FROM idempotency")
+        with pytest.raises(RequestIdReused):
+            await credits.adjust(student.user_id, 250, "a gift", request_id)
     assert books.balance(student.user_id) == (1_250, 0)
 
 
@@ -131,14 +144,28 @@ async def test_a_payment_for_nobody_is_not_found(credits, student):
         await credits.top_up(replace(payment(student), user_id=uuid4()))
 
 
+async def test_a_payment_for_an_erased_account_is_not_found_unless_it_was_credited_before(credits, student, owner):
+    paid = payment(student)
+    with acting_as(system()):
+        await credits.top_up(paid)
+        owner.execute(
+            "UPDATE app_user SET erased_at = now(), email = NULL, display_name = '' WHERE id = %s", [student.user_id]
+        )
+        assert (await credits.top_up(paid)).credited is False
+        with pytest.raises(NotFound):
+            await credits.top_up(replace(paid, reference="BK-after"))
+
+
 async def test_a_signed_callback_credits_although_nobody_is_signed_in(credits, student, books):
     content = json.dumps({"reference": "BK-77", "user_id": str(student.user_id), "tokens": 300}).encode()
-    signature = hmac.digest(b"shared with bankily", content, "sha256").hex()
+    sent_at = str(int(time.time()))
+    proof = {"signature": hmac.digest(b"shared with bankily", f"{sent_at}.".encode() + content, "sha256").hex()}
+    proof["sent_at"] = sent_at
     with acting_as(replace(current(), user_id=None, role=Role.ANYONE)):
         for credited in (True, False):
-            assert (await credits.accept_callback("bankily", content, signature)).credited is credited
+            assert (await credits.accept_callback("bankily", content, **proof)).credited is credited
         with pytest.raises(NotSignedIn):
-            await credits.accept_callback("bankily", content, "00" * 32)
+            await credits.accept_callback("bankily", content, signature="00" * 32, sent_at=sent_at)
         with pytest.raises(NotFound):
-            await credits.accept_callback("unknown", content, signature)
+            await credits.accept_callback("unknown", content, **proof)
     assert books.balance(student.user_id) == (1_300, 0)

@@ -112,10 +112,11 @@ async def test_the_sweeper_does_not_wait_for_a_wallet_in_use(wallet, student, re
     assert await wallet.expire_overdue() == 1
 
 
-async def test_the_sweeper_shows_the_gauges(wallet, student, reservation, seen, books):
+async def test_holds_that_the_sweeper_settled_are_not_shown_as_open(wallet, student, reservation, seen, books):
     await wallet.reserve(student.user_id, 10, "ask", uuid4())
     books.age(reservation.id, 300.1)
     await wallet.expire_overdue()
+    await wallet.show_holds()
     assert seen.reservations == {"reserved": 2, "expired": 1}
     assert (seen.active, seen.stale) == (1, 0)
 
@@ -129,7 +130,7 @@ def test_a_time_to_live_that_makes_no_sense_is_refused(database, seconds):
 async def test_an_open_hold_older_than_five_minutes_is_stale(database, student, seen, books):
     patient = WalletService(database, reservation_ttl_seconds=600, meters=seen.meters())
     books.age((await patient.reserve(student.user_id, 10, "ask", uuid4())).id, 301)
-    await patient.expire_overdue()
+    await patient.show_holds()
     assert seen.stale == 1
 
 

@@ -185,6 +185,64 @@ def test_without_the_clock_a_late_settlement_would_post(scratch):
     assert finalize(scratch.connection, reservation) == "settled"
 
 
+def delivery(reservation):
+    return lambda one: one.execute("SELECT wallet_deliver(%s, 30)", [reservation])
+
+
+def charged(scratch, reservation):
+    found = scratch.connection.execute("SELECT status, charged_tokens FROM reservation WHERE id = %s", [reservation])
+    return found.fetchone()
+
+
+def the_holder_settles(reservation):
+    statement = "SELECT wallet_finalize(%s, NULL, NULL, NULL, %s)"
+    return lambda two: two.execute(statement, [reservation, uuid4()])
+
+
+def test_a_settlement_waits_for_a_delivery_that_is_being_recorded(scratch):
+    _, reservation = reserve(scratch.connection, scratch.user)
+    with at_the_same_time(scratch, delivery(reservation), the_holder_settles(reservation)) as errors:
+        assert (errors, charged(scratch, reservation)) == ([], ("finalized", 30))
+
+
+def test_without_its_lock_a_settlement_would_give_away_what_is_being_delivered(scratch):
+    scratch.cut("wallet_finalize", "WHERE t.id = p_reservation FOR NO KEY UPDATE", "WHERE t.id = p_reservation")
+    _, reservation = reserve(scratch.connection, scratch.user)
+    with at_the_same_time(scratch, delivery(reservation), the_holder_settles(reservation)) as errors:
+        assert (errors, charged(scratch, reservation)) == ([], ("released", 0))
+
+
+def last_moment_delivery(scratch, reservation):
+    """Record a delivery just in time; what comes after it finds the hold overdue."""
+    scratch.connection.execute("UPDATE reservation SET expires_at = clock_timestamp() + interval '400 ms'")
+
+    def deliver(one):
+        assert one.execute("SELECT wallet_deliver(%s, 30)", [reservation]).fetchone() == ("recorded",)
+        one.execute("SELECT pg_sleep_until(expires_at) FROM reservation WHERE id = %s", [reservation])
+
+    return deliver
+
+
+def sweep(two):
+    two.execute("SELECT wallet_expire(10, %s)", [uuid4()])
+
+
+def test_an_expiry_waits_for_a_delivery_that_is_being_recorded(scratch):
+    _, reservation = reserve(scratch.connection, scratch.user)
+    with at_the_same_time(scratch, last_moment_delivery(scratch, reservation), sweep) as errors:
+        assert (errors, charged(scratch, reservation)) == ([], ("expired", 30))
+    assert scratch.problems() == set()
+
+
+def test_without_its_lock_an_expiry_would_give_away_what_is_being_delivered(scratch):
+    scratch.cut("wallet_expire_overdue", "ORDER BY t.expires_at, t.id FOR UPDATE", "ORDER BY t.expires_at, t.id")
+    _, reservation = reserve(scratch.connection, scratch.user)
+    with at_the_same_time(scratch, last_moment_delivery(scratch, reservation), sweep) as errors:
+        assert errors == []
+    assert charged(scratch, reservation) == ("expired", 0)
+    assert scratch.problems() == {"usage_charged_or_written_off"}
+
+
 def same_request_on_two_wallets(scratch):
     request, by = uuid4(), uuid4()
     return at_the_same_time(
@@ -205,6 +263,51 @@ def test_without_the_request_s_key_the_checks_find_the_second_hold(scratch):
     with same_request_on_two_wallets(scratch) as errors:
         assert errors == []
     assert scratch.problems() == {"request_ids_unique"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "debit", "credit", "amount"),
+    [
+        ("grant", "platform:grants", "user:available", 0),
+        ("grant", "platform:grants", "user:available", -5),
+        ("grant", "user:available", "user:available", 5),
+        ("grant", "external:top_up", "user:available", 5),
+        ("grant", "platform:grants", "user:mine", 5),
+        ("refund", "platform:revenue", "user:available", 5),
+        ("gift", "platform:grants", "user:available", 5),
+    ],
+)
+def test_an_entry_that_is_no_transfer_between_the_accounts_of_its_kind_cannot_be_written(
+    scratch, kind, debit, credit, amount
+):
+    with pytest.raises(CheckViolation):
+        scratch.connection.execute(
+            "SELECT wallet_move(%s, %s, %s, %s, %s, %s, %s)",
+            [scratch.user, kind, debit, credit, amount, uuid4(), uuid4()],
+        )
+    assert scratch.problems() == set()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "status = 'finalized'",
+        "status = 'gone'",
+        "charged_tokens = 1",
+        "estimate_tokens = 0",
+        "estimate_tokens = 1000000001",
+        "delivered_tokens = -1",
+        "expires_at = created_at",
+        "expires_at = created_at + interval '25 hours'",
+        "purpose = 'A purpose'",
+        "status = 'finalized', actual_tokens = 200, charged_tokens = 200, balance_after_tokens = 0, resolved_at = now()",
+        "status = 'released', actual_tokens = 9, charged_tokens = 0, balance_after_tokens = 0, resolved_at = now()",
+    ],
+)
+def test_a_reservation_that_makes_no_sense_cannot_be_stored(scratch, change):
+    reserve(scratch.connection, scratch.user)
+    with pytest.raises(CheckViolation):
+        scratch.connection.execute(f"UPDATE reservation SET {change}")
 
 
 def voucher_for_two(scratch):

@@ -146,10 +146,12 @@ async def test_a_negative_use_changes_nothing(wallet, student, books):
 
 async def test_counts_follow_what_became_of_reservations(wallet, student, seen):
     one, other = await reserve(wallet, student), await reserve(wallet, student)
+    await wallet.show_holds()
     assert seen.active == 2
     await wallet.finalize(one.id, 50, uuid4())
     await wallet.release(other.id, uuid4())
     assert seen.reservations == {"reserved": 2, "finalized": 1, "released": 1}
+    await wallet.show_holds()
     assert seen.active == 0
 
 

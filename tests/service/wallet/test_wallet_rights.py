@@ -9,7 +9,16 @@ from psycopg.errors import InsufficientPrivilege
 
 from server.database.pool import SESSION_OPTIONS
 
-TABLES = ("wallet", "reservation", "ledger_entry", "voucher_batch", "voucher", "voucher_failure", "top_up")
+TABLES = (
+    "wallet",
+    "reservation",
+    "ledger_entry",
+    "voucher_batch",
+    "voucher",
+    "voucher_failure",
+    "top_up",
+    "model_usage",
+)
 ATTEMPTS = (
     "INSERT INTO {table} DEFAULT VALUES",
     "INSERT INTO {table} ({column}) SELECT {column} FROM {table}",
@@ -54,7 +63,7 @@ def last_column(owner, table):
 def test_every_money_table_is_in_this_test(owner):
     made = owner.execute(
         "SELECT relname FROM pg_class WHERE relnamespace = 'bacmr'::regnamespace AND relkind = 'r'"
-        " AND relname ~ '^(wallet|reservation|ledger|voucher|top_up)' ORDER BY 1"
+        " AND relname ~ '^(wallet|reservation|ledger|voucher|top_up|model_usage)' ORDER BY 1"
     ).fetchall()
     assert sorted(TABLES) == [name for (name,) in made]
 

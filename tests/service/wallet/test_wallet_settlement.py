@@ -229,6 +229,16 @@ async def test_a_hold_that_ran_out_inside_the_block_costs_what_was_delivered(wal
     assert (hold.receipt.charged_tokens, books.status(hold.reservation.id)) == (45, "expired")
 
 
+async def test_while_the_store_is_away_nothing_is_done_for_nothing(database, student, books):
+    away, done = Away(database), []
+    away.sessions_to_fail = 1
+    with pytest.raises(StoreUnavailable):
+        async with holding(WalletService(away), student):
+            done.append("the work")
+    assert done == []
+    assert books.entries(student.user_id) == [("grant", 1_000)]
+
+
 async def test_too_little_balance_refuses_before_the_block(wallet, student):
     with pytest.raises(InsufficientBalance):
         async with holding(wallet, student, estimate=1_001):

@@ -227,9 +227,9 @@ async def test_a_caller_without_an_account_cannot_redeem(credits):
 
 async def test_issued_codes_are_all_different_and_audited(credits, admin, seen):
     with acting_as(admin):
-        batch = await credits.issue_vouchers(20, 500, None, uuid4())
+        batch = await credits.issue_vouchers(20, 500, None, uuid4(), "Lycée de Kiffa")
     assert len(set(batch.codes)) == 20
-    expected = {"count": 20, "tokens": 500, "expires_at": None}
+    expected = {"count": 20, "tokens": 500, "expires_at": None, "note": "Lycée de Kiffa"}
     assert seen.audit == [("voucher.issue", f"voucher_batch/{batch.batch_id}", None, expected)]
 
 
@@ -247,6 +247,39 @@ async def test_a_retried_issue_with_another_payload_is_refused(credits, admin):
         await credits.issue_vouchers(3, 500, None, request_id)
         with pytest.raises(RequestIdReused):
             await credits.issue_vouchers(3, 501, None, request_id)
+
+
+@pytest.fixture
+def forget(owner):
+    """A function that forgets first results, as the sweep does a day later."""
+    return lambda: owner.execute("DELETE FROM idempotency")
+
+
+async def test_an_issue_retried_after_a_day_makes_no_second_batch_and_shows_no_codes(
+    credits, admin, owner, seen, forget
+):
+    asked = (3, 500, datetime.now(UTC) + timedelta(days=30), uuid4(), "a class")
+    with acting_as(admin):
+        first = await credits.issue_vouchers(*asked)
+        forget()
+        for _ in range(2):
+            again = await credits.issue_vouchers(*asked)
+            assert (again.batch_id, again.codes) == (first.batch_id, ())
+    batches = owner.execute("SELECT count(*) FROM voucher_batch WHERE request_id = %s", [asked[3]])
+    assert batches.fetchone() == (1,)
+    assert len(seen.audit) == 1
+
+
+@pytest.mark.parametrize(
+    "other", [(4, 500, None, ""), (3, 501, None, ""), (3, 500, datetime.now(UTC), ""), (3, 500, None, "x")]
+)
+async def test_an_issue_of_something_else_after_a_day_is_refused(credits, admin, forget, other):
+    request_id = uuid4()
+    with acting_as(admin):
+        await credits.issue_vouchers(3, 500, None, request_id)
+        forget()
+        with pytest.raises(RequestIdReused):
+            await credits.issue_vouchers(*other[:3], request_id, other[3])
 
 
 async def test_a_retried_issue_after_a_change_of_secret_returns_no_wrong_codes(database, admin, seen):
