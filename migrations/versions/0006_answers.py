@@ -9,6 +9,7 @@ down_revision = "0005_ingestion"
 def upgrade() -> None:
     """Run the scripts of this revision: tables, then the functions that make answers."""
     execute("0006_answers.sql")
+    execute("0006_model_usage.sql")
     execute("0006_answers_making.sql")
 
 
