@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from server.refusal import NotFound
+
 
 @dataclass(frozen=True, slots=True)
 class Blob:
@@ -57,3 +59,12 @@ class BlobStore(Protocol):
 
     async def healthy(self) -> bool:
         """Say whether the store answers now."""
+
+
+async def holds(blobs: BlobStore, key: str) -> bool:
+    """Say whether an object is there."""
+    try:
+        await blobs.head(key)
+    except NotFound:
+        return False
+    return True

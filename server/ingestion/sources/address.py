@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit, urlunsp
 from server.refusal import SourceRefused
 
 MAX_CHARACTERS = 2_048
-_DEFAULT_PORTS = {"http": 80, "https": 443}
+DEFAULT_PORTS = {"http": 80, "https": 443}
 _TRACKING_PREFIXES = ("utm_",)
 _TRACKING = frozenset({"fbclid", "gclid", "msclkid", "mc_cid", "mc_eid", "yclid", "igshid", "ref_src"})
 _PATH_CHARACTERS = "/:@!$&'()*+,;=~-._%"
@@ -24,10 +24,10 @@ def canonical(address: str, relative_to: str = "") -> str:
     except (ValueError, UnicodeError):
         raise SourceRefused("This is not a web address.") from None
     scheme = parts.scheme.lower()
-    if scheme not in _DEFAULT_PORTS or not labels or parts.username is not None or parts.password is not None:
+    if scheme not in DEFAULT_PORTS or not labels or parts.username is not None or parts.password is not None:
         raise SourceRefused("Only plain http and https addresses may be fetched.")
     bracketed = f"[{labels}]" if ":" in labels else labels
-    netloc = bracketed if port in (None, _DEFAULT_PORTS[scheme]) else f"{bracketed}:{port}"
+    netloc = bracketed if port in (None, DEFAULT_PORTS[scheme]) else f"{bracketed}:{port}"
     path = quote(parts.path, safe=_PATH_CHARACTERS) or "/"
     found = urlunsplit((scheme, netloc, path, _query(parts.query), ""))
     if len(found) > MAX_CHARACTERS:

@@ -2,14 +2,14 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 import structlog
 
 from server import caller
-from server.blobs.port import BlobStore
+from server.blobs.port import BlobStore, holds
 from server.corpus.passage import Document, NewDocument
 from server.corpus.service import CorpusService
 from server.database.pool import Connection, Database
@@ -22,11 +22,13 @@ from server.ingestion.judging import JudgedPage, PageVerdict, judge
 from server.ingestion.scratch import Scratch
 from server.ingestion.service import IngestionService
 from server.ingestion.sources import links
+from server.ingestion.sources.address import canonical
 from server.ingestion.sources.crawl import Crawl, Pause
-from server.ingestion.sources.fetching import AddressPolicy, Fetched, Fetcher, FetchFailed, Seen, guarded_client
+from server.ingestion.sources.fetching import Fetched, Fetcher, FetchFailed, Seen, guarded_client
+from server.ingestion.sources.reach import Reach
 from server.ingestion.sources.source import Source, SyncedPage, Verdict
 from server.ingestion.store.pages import PageStore
-from server.ingestion.store.sources import PageState, SourceStore
+from server.ingestion.store.source_pages import PageState, SourcePageStore
 from server.ingestion.uploads import FILES
 from server.refusal import Conflict, NotFound, SourceRefused
 from server.text.fold import canonical as folded
@@ -72,31 +74,29 @@ class SourceSync:
         service: IngestionService,
         extraction: Extraction,
         *,
-        hosts: Sequence[str],
+        reach: Reach,
         scratch: Scratch,
-        policy: AddressPolicy | None = None,
         pause: Pause = asyncio.sleep,
     ) -> None:
-        """`hosts` is the allow list; `policy` (default: public addresses, ports 80 and 443) decides on addresses."""
         self._database = database
         self._corpus = corpus
         self._blobs = blobs
         self._service = service
         self._extraction = extraction
-        self._hosts = tuple(hosts)
+        self._reach = reach
         self._scratch = scratch
-        self._policy = policy
         self._pause = pause
-        self._states = SourceStore()
+        self._states = SourcePageStore()
         self._pages = PageStore()
 
-    async def sync(self, source: Source) -> AsyncIterator[SyncedPage]:
+    async def sync(self, source: Source) -> AsyncGenerator[SyncedPage, None]:
         """Yield the verdict on each page as it is reached. Raises SourceRefused when the start may not be fetched."""
         with caller.acting_as(caller.system(caller.current().request_id)):
             who = caller.current()
-        async with guarded_client(self._policy) as client:
-            fetcher = Fetcher(client, self._hosts, MAX_PAGE_BYTES)
-            crawl = Crawl(fetcher, source.start_url, source.max_pages, self._pause)
+        hosts, policy = self._reach.of(canonical(source.plan.start_url))
+        async with guarded_client(policy) as client:
+            fetcher = Fetcher(client, hosts, MAX_PAGE_BYTES)
+            crawl = Crawl(fetcher, source.plan.start_url, source.plan.max_pages, self._pause)
             visits = crawl.addresses()
             while True:
                 with caller.acting_as(who):
@@ -106,11 +106,6 @@ class SourceSync:
                     page = await self._visit(source, crawl, fetcher, address)
                 log.info("source_page", source_id=str(source.id), url=page.url, verdict=page.verdict)
                 yield page
-
-    async def forget(self, source_id: UUID) -> None:
-        """Forget what a source held, when it is deleted; its documents stay."""
-        async with self._database.transaction() as connection:
-            await self._states.forget(connection, source_id)
 
     async def _visit(self, source: Source, crawl: Crawl, fetcher: Fetcher, address: str) -> SyncedPage:
         try:
@@ -133,17 +128,20 @@ class SourceSync:
         return await self._take(source, crawl, address, fetched, before)
 
     async def _state(self, source: Source, address: str) -> PageState:
-        """Return what is known of a page; nothing when its document is gone, so that it is taken anew."""
+        """Return what is known of a page: nothing when its document or the file of that is gone, to take it anew."""
         async with self._database.transaction() as connection:
             state = await self._states.get(connection, source.id, address)
             if state is None:
                 return PageState()
-            if state.document_id is not None:
-                try:
-                    await self._corpus.read_document(connection, state.document_id)
-                except NotFound:
-                    return PageState()
-        return state
+            if state.document_id is None:
+                return state
+            try:
+                document = await self._corpus.read_document(connection, state.document_id)
+            except NotFound:
+                return PageState()
+        if document.source_url != address or await holds(self._blobs, document.blob_key):
+            return state
+        return PageState()
 
     async def _take(
         self, source: Source, crawl: Crawl, address: str, fetched: Fetched, before: PageState
@@ -176,7 +174,7 @@ class SourceSync:
             return SyncedPage(address, Verdict.UNCHANGED, "the same text", before.document_id)
         if not content.searchable:
             return SyncedPage(address, Verdict.REJECTED, content.pages[0].reason if content.pages else "it is empty")
-        original = await self._original(source, content, before.document_id)
+        original = await self._original(source, address, content)
         if original is not None:
             return SyncedPage(address, Verdict.DUPLICATE, "it nearly repeats another document", original)
         try:
@@ -190,9 +188,9 @@ class SourceSync:
         body = fetched.body or b""
         with self._scratch.file() as path:
             await asyncio.to_thread(path.write_bytes, body)
-            messages = self._extraction.read(path, file_type, language=source.placement.language or "")
+            messages = self._extraction.read(path, file_type, language=source.plan.placement.language or "")
             pages = [message async for message in messages if isinstance(message, Page)]
-        judged = await asyncio.to_thread(judge, pages, source.placement.language)
+        judged = await asyncio.to_thread(judge, pages, source.plan.placement.language)
         text = "\n".join(page.text for page in judged)
         found: tuple[str, ...] = ()
         title = ""
@@ -203,13 +201,13 @@ class SourceSync:
         digest = hashlib.sha256(folded(text).encode()).hexdigest()
         return _Content(fetched, file_type, judged, digest, found, title or _first_line(text))
 
-    async def _original(self, source: Source, content: _Content, own: UUID | None) -> UUID | None:
+    async def _original(self, source: Source, address: str, content: _Content) -> UUID | None:
         """Return a document that this one nearly repeats: each searchable page has its like in another document."""
         indexed = [page for page in content.pages if page.verdict is PageVerdict.INDEXED]
         async with self._database.transaction() as connection:
-            candidates = await self._pages.near(
-                connection, own or _NO_DOCUMENT, None, source.placement.namespace, indexed
-            )
+            own = await self._corpus.document_from_source(connection, address)
+            but = own.id if own else _NO_DOCUMENT
+            candidates = await self._pages.near(connection, but, None, source.plan.placement.namespace, indexed)
         if any(page.number not in candidates for page in indexed):
             return None
         originals = [await asyncio.to_thread(first_duplicate, page.text, candidates[page.number]) for page in indexed]
@@ -232,7 +230,7 @@ class SourceSync:
         try:
             async with self._database.transaction() as connection:
                 document, old_key = await self._document(connection, new)
-                await self._service.add_job(connection, document, source.placement)
+                await self._service.add_job(connection, document, source.plan.placement)
         except BaseException:
             await self._blobs.delete(key)
             raise
@@ -245,14 +243,7 @@ class SourceSync:
         before = await self._corpus.document_from_source(connection, new.source_url)
         if before is None:
             return await self._corpus.create_document(connection, new), ""
-        await self._corpus.replace_file(
-            connection,
-            before.id,
-            sha256=new.sha256,
-            blob_key=new.blob_key,
-            size_bytes=new.size_bytes,
-            title=new.title,
-        )
+        await self._corpus.replace_file(connection, before.id, new)
         return before, before.blob_key
 
 

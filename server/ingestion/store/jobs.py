@@ -44,6 +44,9 @@ UNFINISHED = text(
     " WHERE document_id = :document_id AND state NOT IN ('READY', 'FAILED', 'CANCELLED') FOR UPDATE"
 )
 NOTE = text("WITH moved AS (SELECT id, state FROM ingestion_job WHERE id = :id)" + _AUDIT)
+# What a run writes on its way the next one can write again, so these commits do not wait for the disk. The move to the
+# end does, and with it all that was committed before.
+_NEED_NOT_LAST = "set_config('synchronous_commit', 'off', true)"
 MOVE = text(
     "UPDATE ingestion_job SET state = :state, updated_at = clock_timestamp(), heartbeat_at = clock_timestamp(),"
     " failure_reason = CASE WHEN :state IN ('FAILED', 'CANCELLED') OR CAST(:wait_seconds AS float8) IS NOT NULL"
@@ -51,15 +54,19 @@ MOVE = text(
     " attempts = :attempts, run_id = CAST(:run_id AS uuid),"
     " next_attempt_at = CASE WHEN CAST(:wait_seconds AS float8) IS NULL THEN NULL"
     " ELSE clock_timestamp() + make_interval(secs => CAST(:wait_seconds AS float8)) END"
-    f" WHERE id = :id RETURNING {_COLUMNS}"
+    f" WHERE id = :id RETURNING {_COLUMNS},"
+    f" CASE WHEN :state IN ('CHUNKING', 'EMBEDDING', 'INDEXING') THEN {_NEED_NOT_LAST} END"
 )
 PROGRESS = text(
     "UPDATE ingestion_job SET updated_at = clock_timestamp(), heartbeat_at = clock_timestamp(),"
     " pages_done = :pages_done, pages_total = :pages_total, pages_rejected = :pages_rejected,"
     " chunks_done = :chunks_done, chunks_total = :chunks_total"
-    " WHERE id = :id AND run_id = :run_id"
+    f" WHERE id = :id AND run_id = :run_id RETURNING {_NEED_NOT_LAST}"
 )
-HEARTBEAT = text("UPDATE ingestion_job SET heartbeat_at = clock_timestamp() WHERE id = :id AND run_id = :run_id")
+HEARTBEAT = text(
+    "UPDATE ingestion_job SET heartbeat_at = clock_timestamp() WHERE id = :id AND run_id = :run_id"
+    f" RETURNING {_NEED_NOT_LAST}"
+)
 IS_STALLED = text(
     "SELECT heartbeat_at < clock_timestamp() - make_interval(secs => :seconds) FROM ingestion_job WHERE id = :id"
 )

@@ -20,9 +20,12 @@ _MOST_CANDIDATES = 5
 
 ADD = text(
     "INSERT INTO page (document_id, number, file_sha256, reader_version, text, method, confidence)"
-    " VALUES (:document_id, :number, :sha256, :version, :text, :method, :confidence)"
-    " ON CONFLICT (document_id, number) DO UPDATE SET file_sha256 = :sha256, reader_version = :version, text = :text,"
-    " method = :method, confidence = :confidence, verdict = 'unread', reason = '', fingerprint = NULL"
+    " SELECT :document_id, number, :sha256, :version, text, method, confidence FROM unnest(CAST(:numbers AS int[]),"
+    " CAST(:texts AS text[]), CAST(:methods AS text[]), CAST(:confidences AS real[]))"
+    " AS found (number, text, method, confidence)"
+    " ON CONFLICT (document_id, number) DO UPDATE SET file_sha256 = excluded.file_sha256,"
+    " reader_version = excluded.reader_version, text = excluded.text, method = excluded.method,"
+    " confidence = excluded.confidence, verdict = 'unread', reason = '', fingerprint = NULL"
 )
 READ = text(
     "SELECT number, text, method, confidence FROM page"
@@ -89,18 +92,15 @@ class PageStore:
         """Keep pages as read from the file with this hash."""
         await connection.execute(
             ADD,
-            [
-                {
-                    "document_id": document_id,
-                    "number": page.number,
-                    "sha256": sha256,
-                    "version": READER_VERSION,
-                    "text": page.text,
-                    "method": page.method,
-                    "confidence": page.confidence,
-                }
-                for page in pages
-            ],
+            {
+                "document_id": document_id,
+                "sha256": sha256,
+                "version": READER_VERSION,
+                "numbers": [page.number for page in pages],
+                "texts": [page.text for page in pages],
+                "methods": [page.method.value for page in pages],
+                "confidences": [page.confidence for page in pages],
+            },
         )
 
     async def read(self, connection: AsyncConnection, document_id: UUID, sha256: str) -> list[Page]:

@@ -20,6 +20,8 @@ class Announced:
     sha256: str
     title: str
     visibility: str
+    replaces: UUID | None = None
+    """Document whose file this one is to take the place of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +37,16 @@ class Upload:
 
 
 _COLUMNS = (
-    "id, owner_id, filename, content_type, size_bytes, sha256, title, visibility, blob_key, document_id, expires_at"
+    "id, owner_id, filename, content_type, size_bytes, sha256, title, visibility, replaces, blob_key, document_id,"
+    " expires_at"
 )
 
 ADD = text(
     "INSERT INTO upload"
-    " (id, owner_id, filename, content_type, size_bytes, sha256, title, visibility, blob_key, expires_at)"
-    " VALUES (:id, :owner_id, :filename, :content_type, :size_bytes, :sha256, :title, :visibility, :blob_key,"
-    " now() + make_interval(secs => :ttl_seconds))"
+    " (id, owner_id, filename, content_type, size_bytes, sha256, title, visibility, replaces, blob_key,"
+    " expires_at)"
+    " VALUES (:id, :owner_id, :filename, :content_type, :size_bytes, :sha256, :title, :visibility, :replaces,"
+    " :blob_key, now() + make_interval(secs => :ttl_seconds))"
     f" RETURNING {_COLUMNS}"
 )
 GET = text(f"SELECT {_COLUMNS} FROM upload WHERE id = :id")
@@ -105,7 +109,9 @@ def _upload(row: Row[Any]) -> Upload:
     return Upload(
         id=row.id,
         owner_id=row.owner_id,
-        announced=Announced(row.filename, row.content_type, row.size_bytes, row.sha256, row.title, row.visibility),
+        announced=Announced(
+            row.filename, row.content_type, row.size_bytes, row.sha256, row.title, row.visibility, row.replaces
+        ),
         blob_key=row.blob_key,
         document_id=row.document_id,
         expires_at=row.expires_at,

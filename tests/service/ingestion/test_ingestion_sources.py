@@ -1,94 +1,28 @@
 """Syncing a web source over a real HTTP server on loopback."""
 
-import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
 import pytest
 import pytest_asyncio
-import uvicorn
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
-from starlette.routing import Route
 
 from server import caller
 from server.caller import Caller
 from server.corpus.passage import DocumentFilter
 from server.ingestion.extraction.page import Limits
 from server.ingestion.extraction.worker import Extraction
-from server.ingestion.job import Placement
 from server.ingestion.scratch import Scratch
-from server.ingestion.sources.fetching import AddressPolicy
 from server.ingestion.sources.source import Source, SyncedPage, Verdict
 from server.ingestion.sources.sync import SourceSync
 from server.refusal import SourceRefused
 from tests.service.ingestion.ingesting import House, sample
-
-ROBOTS = "User-agent: *\nDisallow: /secret\nCrawl-delay: 2\n"
-
-
-def article(title: str, text: str, links: str = "") -> str:
-    paragraphs = "".join(f"<p>{part}</p>" for part in text.split("\n\n"))
-    return (
-        f"<html><head><title>{title}</title></head><body><nav>{links}</nav>"
-        f"<article><h1>{title}</h1>{paragraphs}</article></body></html>"
-    )
-
-
-@dataclass
-class Site:
-    """A small school site that counts what is downloaded from it."""
-
-    pages: dict[str, tuple[str, str]] = field(default_factory=dict)
-    robots: tuple[int, str] = (200, ROBOTS)
-    bodies: list[str] = field(default_factory=list)
-    port: int = 0
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    async def answer(self, request: Request) -> Response:
-        path = request.url.path
-        if path == "/robots.txt":
-            return PlainTextResponse(self.robots[1], self.robots[0])
-        if path == "/away":
-            return RedirectResponse("http://evil.example/")
-        if path == "/round":
-            return RedirectResponse("/round")
-        if path == "/moved":
-            return RedirectResponse("/newton")
-        if path not in self.pages:
-            return PlainTextResponse("none", 404)
-        body, content_type = self.pages[path]
-        etag = f'"{hash(body)}"'
-        if request.headers.get("if-none-match") == etag:
-            return Response(status_code=304, headers={"etag": etag})
-        self.bodies.append(path)
-        return Response(body, media_type=content_type, headers={"etag": etag})
+from tests.service.ingestion.schoolsite import Site, article, serving, source_of
 
 
 @pytest_asyncio.fixture
 async def site() -> AsyncIterator[Site]:
-    school = Site()
-    app = Starlette(routes=[Route("/{path:path}", school.answer)])
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", ws="none"))
-    running = asyncio.create_task(server.serve())
-    while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
-        await asyncio.sleep(0.01)
-    school.port = server.servers[0].sockets[0].getsockname()[1]
-    links = '<a href="/newton">1</a><a href="/photo?utm_source=x">2</a><a href="/secret">3</a><a href="/gone">4</a>'
-    school.pages = {
-        "/": (article("Accueil", sample("maths_suites.md").decode(), links), "text/html"),
-        "/newton": (article("Newton", sample("physique_newton.md").decode()), "text/html"),
-        "/photo": (article("Photosynthèse", sample("biologie_photosynthese.md").decode()), "text/html"),
-        "/secret": (article("Secret", "x"), "text/html"),
-    }
-    yield school
-    server.should_exit = True
-    await running
+    async with serving() as school:
+        yield school
 
 
 @pytest.fixture
@@ -107,16 +41,15 @@ def sync(house: House, site: Site, pauses: list[float]) -> SourceSync:
         house.blobs,
         house.service,
         Extraction(Limits()),
-        hosts=["127.0.0.1"],
+        reach=site.reach,
         scratch=Scratch(house.scratch),
-        policy=AddressPolicy(allowed_networks=("127.0.0.1/32",), allowed_ports=frozenset({site.port})),
         pause=pause,
     )
 
 
 @pytest.fixture
 def source(site: Site) -> Source:
-    return Source(uuid4(), f"{site.address}/", Placement(f"web-{uuid4().hex[:8]}", "mixed", "12"), max_pages=50)
+    return source_of(f"{site.address}/")
 
 
 async def run(sync: SourceSync, source: Source) -> dict[str, SyncedPage]:
@@ -124,7 +57,7 @@ async def run(sync: SourceSync, source: Source) -> dict[str, SyncedPage]:
 
 
 async def documents(house: House, source: Source) -> set[UUID]:
-    page = await house.corpus.list_documents(DocumentFilter(namespace=source.placement.namespace), 0, "")
+    page = await house.corpus.list_documents(DocumentFilter(namespace=source.plan.placement.namespace), 0, "")
     return {document.id for document in page.items}
 
 
@@ -237,14 +170,14 @@ async def test_the_wait_between_requests_is_what_the_site_asks_for(
 async def test_no_more_pages_are_visited_than_the_source_allows(
     teacher: Caller, sync: SourceSync, source: Source
 ) -> None:
-    few = Source(source.id, source.start_url, source.placement, max_pages=2)
+    few = source_of(source.plan.start_url, max_pages=2)
     assert len(await run(sync, few)) == 2
 
 
 async def test_a_sitemap_names_the_pages(teacher: Caller, sync: SourceSync, source: Source, site: Site) -> None:
     body = f"<urlset><url><loc>{site.address}/photo</loc></url></urlset>"
     site.pages["/sitemap.xml"] = (body, "application/xml")
-    listed = Source(source.id, f"{site.address}/sitemap.xml", source.placement)
+    listed = source_of(f"{site.address}/sitemap.xml")
     assert set(await run(sync, listed)) == {"photo"}
 
 
@@ -300,10 +233,29 @@ async def test_a_site_whose_robots_file_fails_is_left_alone(
 
 async def test_a_source_on_a_host_that_is_not_allowed_is_refused(teacher: Caller, sync: SourceSync) -> None:
     with pytest.raises(SourceRefused):
-        await run(sync, Source(uuid4(), "http://evil.example/", Placement("web")))
+        await run(sync, source_of("http://evil.example/"))
 
 
 async def test_a_page_that_is_too_long_fails(teacher: Caller, sync: SourceSync, source: Source, site: Site) -> None:
     site.pages["/photo"] = ("x" * (21 * 1024 * 1024), "text/plain")
     page = (await run(sync, source))["photo"]
     assert (page.verdict, "longer" in page.reason) == (Verdict.FAILED, True)
+
+
+async def test_a_page_whose_stored_file_was_lost_is_downloaded_again_into_the_same_document(
+    house: House, teacher: Caller, sync: SourceSync, source: Source, site: Site
+) -> None:
+    first = await run(sync, source)
+    await house.run_queued()
+    document_id = first["newton"].document_id
+    assert document_id is not None
+    before = await documents(house, source)
+    await house.blobs.delete((await house.corpus.document(document_id)).blob_key)
+    site.bodies.clear()
+    again = await run(sync, source)
+    await house.run_queued()
+    assert (again["newton"].verdict, again["newton"].document_id) == (Verdict.INGESTED, document_id)
+    assert site.bodies == ["/newton"]
+    assert await documents(house, source) == before
+    restored = await house.corpus.document(document_id)
+    assert b"Newton" in await house.blobs.get_bytes(restored.blob_key)
