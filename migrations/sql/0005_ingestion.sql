@@ -12,12 +12,14 @@ CREATE TABLE upload (
     sha256 text NOT NULL CHECK (sha256 ~ '^[0-9a-f]{64}$'),
     title text NOT NULL CHECK (length(title) <= 300),
     visibility text NOT NULL CHECK (visibility IN ('shared', 'private')),
+    replaces uuid,
     blob_key text NOT NULL UNIQUE,
     document_id uuid,
     created_at timestamptz NOT NULL DEFAULT now(),
     expires_at timestamptz NOT NULL
 );
 COMMENT ON TABLE upload IS 'Announced files; document_id is set once the bytes were checked';
+COMMENT ON COLUMN upload.replaces IS 'Document whose file this one is to take the place of';
 CREATE INDEX upload_unfinished ON upload (expires_at) WHERE document_id IS NULL;
 
 CREATE TABLE ingestion_job (

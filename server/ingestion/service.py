@@ -8,8 +8,6 @@ from uuid import UUID
 
 import structlog
 
-from server import caller
-from server.caller import Caller, Role
 from server.corpus.passage import Document
 from server.corpus.service import CorpusService
 from server.database import pages
@@ -19,15 +17,15 @@ from server.database.pool import Connection, Database
 from server.ingestion.job import AuditEvent, Job, JobEvent, Placement
 from server.ingestion.jobstate import WORKERS_LOST, JobState, next_try_after, require_move
 from server.ingestion.removal import Removal
+from server.ingestion.rights import require_owner
 from server.ingestion.store.jobs import JobStore
-from server.refusal import Conflict, Forbidden, NotFound
+from server.refusal import Conflict, NotFound
 
 POLL_SECONDS = 0.5
 HEARTBEAT_SECONDS = 15.0
 STALLED_AFTER_SECONDS = 25.0
 """A run without a sign of life for this long is lost; runs give one every few seconds."""
 _STALLED_BATCH = 100
-_OPERATORS = (Role.ADMIN, Role.SERVICE)
 
 log = structlog.get_logger(__name__)
 
@@ -60,7 +58,7 @@ class IngestionService:
 
         async def effect(connection: Connection) -> Job:
             document = await self._corpus.read_document(connection, document_id)
-            _require_owner(document)
+            require_owner(document)
             return await self.add_job(connection, document, where)
 
         return await self._once.run("CreateIngestionJob", request_id, (document_id, where), Job, effect)
@@ -173,7 +171,7 @@ class IngestionService:
 
         async def effect(connection: Connection) -> bool:
             document = await self._corpus.read_document(connection, document_id)
-            _require_owner(document)
+            require_owner(document)
             job = await self._jobs.lock_unfinished(connection, document_id)
             if job is not None:
                 await self._jobs.move(connection, job, JobState.CANCELLED, "its document was deleted")
@@ -182,12 +180,6 @@ class IngestionService:
 
         await self._once.run("DeleteDocument", request_id, document_id, bool, effect)
         await self._removal.finish(document_id)
-
-
-def _require_owner(document: Document) -> None:
-    who: Caller = caller.current()
-    if who.role not in _OPERATORS and (who.user_id is None or document.owner_id != who.user_id):
-        raise Forbidden("Only the owner of a document or an operator may do this.")
 
 
 def _found(job: Job | None) -> Job:

@@ -59,6 +59,7 @@ class IngestionServicer(ingestion_pb2_grpc.IngestionServiceServicer):
             sha256=request.sha256,
             title=request.title,
             visibility=VISIBILITIES[request.visibility],
+            replaces=UUID(request.document_id) if request.document_id else None,
         )
         ticket = await self._uploads.create_upload(announced, UUID(request.request_id))
         return ingestion_pb2.CreateUploadResponse(ticket=ticket_message(ticket))
@@ -83,6 +84,7 @@ class IngestionServicer(ingestion_pb2_grpc.IngestionServiceServicer):
             sha256=described.sha256,
             title=described.title,
             visibility=VISIBILITIES[described.visibility],
+            replaces=UUID(described.document_id) if described.document_id else None,
         )
         document = await self._uploads.upload_document(file, _bytes(request_iterator), UUID(described.request_id))
         return ingestion_pb2.UploadDocumentResponse(document=document_message(document))

@@ -15,6 +15,7 @@ from server.corpus.service import CorpusService
 from server.database.once import Once
 from server.database.pool import Connection, Database
 from server.ingestion.extraction.filetype import HEAD_BYTES, FileType, declared, fits
+from server.ingestion.filing import Filed, Filing
 from server.ingestion.store.uploads import Announced, Upload, UploadStore
 from server.refusal import NotFound, UploadRefused
 
@@ -46,6 +47,8 @@ class FileDescription:
     sha256: str = ""
     title: str = ""
     visibility: Visibility = Visibility.SHARED
+    replaces: UUID | None = None
+    """Document whose file this one is to take the place of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +71,20 @@ class Uploads:
         self._blobs = blobs
         self._max_bytes = max_bytes
         self._store = UploadStore()
+        self._filing = Filing(database, corpus, blobs)
 
     async def create_upload(self, announced: Announced, request_id: UUID) -> UploadTicket:
-        """Announce a file; the ticket is valid for an hour. Raises UploadRefused for a type or size not taken."""
+        """Announce a file; the ticket is valid for an hour. Raises UploadRefused for a type or size not taken.
+
+        One that replaces a document's file also raises NotFound, Forbidden and Conflict as `Filing.replaceable`.
+        """
         self._require_type(announced.filename, announced.content_type)
         if announced.size_bytes > self._max_bytes:
             raise UploadRefused("The file is too large.", max_bytes=self._max_bytes)
 
         async def effect(connection: Connection) -> UploadTicket:
+            if announced.replaces is not None:
+                await self._filing.replaceable(connection, announced.replaces)
             upload_id = uuid4()
             upload = await self._store.add(
                 connection, upload_id, caller.current().user_id, announced, f"{FILES}{upload_id}", TICKET_SECONDS
@@ -100,8 +109,10 @@ class Uploads:
             upload = await self._store.get(connection, upload_id)
         if upload is None:
             raise NotFound
+        lost = ""
         if upload.document_id is None:
             await self._check(upload)
+            lost = await self._filing.lost(_new(upload))
         unneeded: list[str] = []
 
         async def complete(connection: Connection) -> Document:
@@ -110,14 +121,14 @@ class Uploads:
                 raise NotFound
             if upload.document_id is not None:
                 return await self._corpus.read_document(connection, upload.document_id)
-            document, kept = await self._document(connection, _new(upload))
-            await self._store.finish(connection, upload_id, document.id)
-            if not kept:
-                unneeded.append(upload.blob_key)
-            return document
+            announced = upload.announced
+            filed = await self._file(connection, _new(upload), lost, announced.replaces, announced.title)
+            await self._store.finish(connection, upload_id, filed.document.id)
+            unneeded.append(filed.unneeded)
+            return filed.document
 
         document = await self._once.run("CompleteUpload", request_id, upload_id, Document, complete)
-        for key in unneeded:
+        for key in filter(None, unneeded):
             await self._blobs.delete(key)
         return document
 
@@ -127,27 +138,33 @@ class Uploads:
         """Store a streamed file and make its document. Memory stays bounded by one chunk.
 
         Raises UploadRefused as soon as the stream shows that the file will not be taken; nothing of it is kept then.
+        One that replaces a document's file also raises NotFound, Forbidden and Conflict as `Filing.replaceable`.
         """
         promised = self._require_type(described.filename, described.content_type)
+        if described.replaces is not None:
+            async with self._database.transaction() as connection:
+                await self._filing.replaceable(connection, described.replaces)
         key = f"{FILES}{uuid4()}"
         meter = _Meter(chunks, self._max_bytes)
         await self._blobs.put(key, meter.pass_through())
         try:
             received = meter.received()
             _require_fit(received, promised, described.sha256)
-            document, kept = await self._once.run(
+            new = _described(described, promised, received, key)
+            lost = await self._filing.lost(new)
+            filed = await self._once.run(
                 "UploadDocument",
                 request_id,
                 (described, received.sha256),
-                tuple[Document, bool],
-                lambda connection: self._document(connection, _described(described, promised, received, key)),
+                Filed,
+                lambda connection: self._file(connection, new, lost, described.replaces, described.title),
             )
         except BaseException:
             await self._blobs.delete(key)
             raise
-        if not kept or document.blob_key != key:
-            await self._blobs.delete(key)
-        return document
+        for unneeded in {filed.unneeded, key} - {"", filed.document.blob_key}:
+            await self._blobs.delete(unneeded)
+        return filed.document
 
     async def sweep_orphans(self, grace_seconds: float = ORPHAN_GRACE_SECONDS) -> int:
         """Delete uploads that nobody completed and stored files that belong to nothing. Returns how many."""
@@ -201,12 +218,12 @@ class Uploads:
             await self._blobs.delete(upload.blob_key)
             raise
 
-    async def _document(self, connection: Connection, new: NewDocument) -> tuple[Document, bool]:
-        """Return the document of these bytes and whether it is new: the same file of the same owner is one document."""
-        same = await self._corpus.document_with_file(connection, new.sha256, new.owner_id, new.visibility)
-        if same is not None:
-            return same, False
-        return await self._corpus.create_document(connection, new), True
+    async def _file(
+        self, connection: Connection, new: NewDocument, lost: str, replaces: UUID | None, title: str
+    ) -> Filed:
+        if replaces is None:
+            return await self._filing.add(connection, new, lost)
+        return await self._filing.put_in_place(connection, replaces, new, title)
 
     def _require_type(self, filename: str, content_type: str) -> FileType:
         promised = declared(filename, content_type)

@@ -133,6 +133,13 @@ async def test_a_deleted_document_leaves_no_chunk_and_no_vector(stub: Any, house
     assert gone.code is grpc.StatusCode.NOT_FOUND
 
 
+async def test_a_file_takes_the_place_of_another_in_its_document(stub: Any, house: House, teacher: Who) -> None:
+    document = await uploaded(stub, teacher, "physique_newton.pdf", title="Physique")
+    replaced = await uploaded(stub, teacher, "biologie_photosynthese.pdf", document_id=document.id)
+    assert (replaced.id, replaced.title, replaced.filename) == (document.id, "Physique", "biologie_photosynthese.pdf")
+    assert replaced.sha256 != document.sha256
+
+
 async def test_a_private_document_is_not_found_by_others(stub: Any, teacher: Who, known: Callable[..., Who]) -> None:
     document = await uploaded(stub, teacher, visibility=pb.VISIBILITY_PRIVATE)
     refused = await refusal(

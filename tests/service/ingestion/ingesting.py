@@ -14,6 +14,7 @@ from server.blobs.port import BlobStore
 from server.blobs.tickets import Tickets
 from server.corpus.passage import Document, Visibility
 from server.corpus.service import CorpusService
+from server.corpus.spaces import Space
 from server.corpus.vectors import VectorRefs
 from server.database.once import Once
 from server.database.pool import Database
@@ -22,6 +23,7 @@ from server.ingestion.extraction.page import Limits
 from server.ingestion.extraction.worker import Extraction
 from server.ingestion.job import Job, Placement
 from server.ingestion.pipeline import Pipeline, Settings, Stores
+from server.ingestion.pipeline.indexing import Targets
 from server.ingestion.removal import Removal
 from server.ingestion.scratch import Scratch
 from server.ingestion.service import IngestionService
@@ -89,11 +91,18 @@ class House:
         return Pipeline(
             Stores(**(parts | stores)),  # type: ignore[arg-type]
             Extraction(limits or self.limits),
-            embedder,
+            self._targets(embedder),
             self.removal,
             self.queue.enqueue,
             Settings(SIZES, Scratch(self.scratch)),
         )
+
+    def _targets(self, embedder: Embedder) -> Targets:
+        async def live() -> list[Space]:
+            index = await self.vectors.live()
+            return [Space(index or "", embedder)]
+
+        return live
 
     async def upload(
         self, content: bytes, filename: str = "lesson.txt", visibility: Visibility = Visibility.SHARED

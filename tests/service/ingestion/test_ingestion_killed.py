@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from server import caller
 from server.caller import Caller
-from server.corpus.passage import Document
+from server.corpus.passage import Document, NewDocument
 from server.database.pool import Database
 from server.ingestion.jobstate import JobState
 from server.ingestion.scratch import Scratch
@@ -76,9 +76,8 @@ async def change_file(house: House, document: Document, content: bytes) -> None:
     await house.blobs.put(key, pieces(content))
     changed = await house.upload(content, "changed.txt")
     async with house.database.transaction() as connection:
-        await house.corpus.replace_file(
-            connection, document.id, sha256=changed.sha256, blob_key=key, size_bytes=len(content), title="changed"
-        )
+        new = NewDocument("changed", changed.content_type, len(content), changed.sha256, key)
+        await house.corpus.replace_file(connection, document.id, new)
 
 
 async def recovered(house: House) -> None:

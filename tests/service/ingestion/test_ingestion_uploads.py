@@ -12,8 +12,8 @@ from server.caller import Caller
 from server.corpus.passage import Visibility
 from server.ingestion.store.uploads import Announced
 from server.ingestion.uploads import FileDescription
-from server.refusal import NotFound, UploadRefused
-from tests.service.ingestion.ingesting import MAX_BYTES, House, pieces, sample
+from server.refusal import Conflict, Forbidden, NotFound, UploadRefused
+from tests.service.ingestion.ingesting import MATHS, MAX_BYTES, House, pieces, sample
 
 PDF = sample("hassaniya_as2ila_latin.pdf")
 
@@ -165,3 +165,81 @@ async def test_bytes_changed_after_the_check_are_not_ingested(house: House, teac
     await house.blobs.put_bytes(document.blob_key, sample("maths_suites.pdf"))
     job = await house.ingest(PDF, "a.pdf")
     assert job.failure_reason.startswith("BROKEN_FILE")
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_uploading_a_lost_file_again_restores_its_document(house: House, teacher: Caller, streamed: bool) -> None:
+    document = await house.upload(PDF, "a.pdf")
+    await house.blobs.delete(document.blob_key)
+    if streamed:
+        restored = await house.upload(PDF, "b.pdf")
+    else:
+        ticket = await house.uploads.create_upload(announced(), uuid4())
+        await put(house, ticket.upload_id, PDF)
+        restored = await house.uploads.complete_upload(ticket.upload_id)
+    assert (restored.id, restored.title) == (document.id, "a.pdf")
+    assert await house.blobs.get_bytes(restored.blob_key) == PDF
+    assert await keys(house) == {restored.blob_key}
+
+
+LESSON = "La suite arithmétique de raison r vérifie la relation u(n+1) = u(n) + r pour tout entier naturel n. {}"
+GONE = "Le produit scalaire de deux vecteurs orthogonaux est nul, ce qui donne une équation de la droite. {}"
+CHANGED = "Une fonction dérivable sur un intervalle est continue sur cet intervalle, mais la réciproque est fausse. {}"
+
+
+def lesson(*pages: str) -> bytes:
+    return "\f".join(" ".join(page.format(word) for word in ("D'abord.", "Puis.", "Enfin.")) for page in pages).encode()
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_a_file_put_in_the_place_of_another_replaces_what_changed_and_removes_what_is_gone(
+    house: House, teacher: Caller, streamed: bool
+) -> None:
+    job = await house.ingest(lesson(LESSON, GONE, CHANGED))
+    before = await house.corpus.document_chunks(job.document_id)
+    content = lesson(LESSON, CHANGED)
+    if streamed:
+        described = FileDescription("new.txt", "text/plain", replaces=job.document_id)
+        document = await house.uploads.upload_document(described, pieces(content), uuid4())
+    else:
+        fields = {"filename": "new.txt", "content_type": "text/plain", "replaces": job.document_id}
+        ticket = await house.uploads.create_upload(announced(content, **fields), uuid4())
+        await put(house, ticket.upload_id, content)
+        document = await house.uploads.complete_upload(ticket.upload_id)
+    await house.service.create_job(document.id, MATHS, uuid4())
+    await house.run_queued()
+    after = await house.corpus.document_chunks(job.document_id)
+    assert (document.id, document.title, document.filename) == (job.document_id, "lesson.txt", "new.txt")
+    assert [chunk.page for chunk in before] == [1, 2, 3]
+    assert (after[0], after[1].text, len(after)) == (before[0], before[2].text, 2)
+    assert {chunk.id for chunk in before} & await house.vector_ids() == {chunk.id for chunk in after}
+    assert await keys(house) == {document.blob_key}
+
+
+async def test_a_document_is_not_replaced_while_it_is_being_ingested(house: House, teacher: Caller) -> None:
+    document = await house.upload(PDF, "a.pdf")
+    await house.service.create_job(document.id, MATHS, uuid4())
+    with pytest.raises(Conflict):
+        await house.uploads.upload_document(FileDescription("b.txt", "", replaces=document.id), pieces(b"x"), uuid4())
+    assert await keys(house) == {document.blob_key}
+
+
+async def test_another_persons_document_is_not_replaced(
+    house: House, teacher: Caller, make_user: Callable[..., Caller]
+) -> None:
+    document = await house.upload(PDF, "a.pdf")
+    private = await house.upload(PDF, "a.pdf", Visibility.PRIVATE)
+    with caller.acting_as(make_user("teacher")):
+        with pytest.raises(Forbidden):
+            await house.uploads.create_upload(announced(replaces=document.id), uuid4())
+        with pytest.raises(NotFound):
+            await house.uploads.create_upload(announced(replaces=private.id), uuid4())
+
+
+async def test_a_refused_replacement_leaves_the_document_as_it_was(house: House, teacher: Caller) -> None:
+    document = await house.upload(PDF, "a.pdf")
+    described = FileDescription("b.pdf", "", replaces=document.id)
+    with pytest.raises(UploadRefused):
+        await house.uploads.upload_document(described, pieces(b"\x89PNG\r\n"), uuid4())
+    assert await house.corpus.document(document.id) == document
+    assert await keys(house) == {document.blob_key}
