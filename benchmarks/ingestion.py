@@ -28,6 +28,7 @@ from server.blobs.tickets import Tickets
 from server.corpus import lexemes
 from server.corpus.passage import Chunk, Document
 from server.corpus.service import CorpusService
+from server.corpus.spaces import Space
 from server.corpus.vectors import VectorRefs
 from server.database import migrate
 from server.database.embedded import SERVER, EmbeddedPostgres
@@ -42,6 +43,7 @@ from server.ingestion.job import Placement
 from server.ingestion.jobstate import JobState
 from server.ingestion.judging import judge
 from server.ingestion.pipeline import Pipeline, Settings, Stores
+from server.ingestion.pipeline.indexing import EMBED_BATCH as BATCH
 from server.ingestion.removal import Removal
 from server.ingestion.scratch import Scratch
 from server.ingestion.service import IngestionService
@@ -60,12 +62,10 @@ SAMPLES = Path(__file__).parents[1] / "samples"
 FRENCH, ARABIC = ChunkSize(512, 64), ChunkSize(384, 48)
 SIZES = {Language.FRENCH: FRENCH, Language.ARABIC: ARABIC, Language.HASSANIYA: ARABIC}
 PAIRS = 5
-INGESTED_PAIRS = 3
 PAGES = 150
 PAGE_SENTENCES = 18
 CHUNKING_REACH = 0.8
 INGESTION_REACH = 0.7
-BATCH = 64
 WHERE = Placement("bench", "bench", "12")
 
 
@@ -108,7 +108,8 @@ def reading(name: str, sample: str, bare: Callable[[Path], object]) -> Row:
 async def whole(bench: "Bench") -> Row:
     """Compare a job with its parts run bare: judge the pages, tokenise, analyse, embed, COPY, upsert, flush."""
     ratios, rates, references = [], [], []
-    for turn in range(INGESTED_PAIRS):
+    await bench.ingest(await bench.upload(_pages(PAIRS)))  # once for what is read and prepared at first use
+    for turn in range(PAIRS):
         text = _pages(turn)
         document = await bench.upload(text)
         began = perf_counter()
@@ -218,7 +219,11 @@ async def _furnish(database: Database, vectors: MilvusStore, scratch: Path, owne
     blobs = open_blobs("memory:///", Tickets(b"s" * 32, "http://files.test"))
     removal = Removal(database, corpus, blobs, vectors)
     stores = Stores(database, corpus, VectorRefs(database), blobs, vectors)
-    pipeline = Pipeline(stores, Extraction(Limits()), embedder, removal, _enqueue, Settings(SIZES, Scratch(scratch)))
+
+    async def targets() -> list[Space]:
+        return [Space(index, embedder)]
+
+    pipeline = Pipeline(stores, Extraction(Limits()), targets, removal, _enqueue, Settings(SIZES, Scratch(scratch)))
     return Bench(
         database,
         corpus,

@@ -10,6 +10,7 @@ from server.ingestion.duplicates import Comparison
 from server.ingestion.extraction.page import Method, Page
 from server.ingestion.paragraphs import join_lines
 from server.text import detection, nearduplicate, pagequality
+from server.text.detection import Detection
 from server.text.language import Language
 from server.text.pagequality import Fault
 
@@ -60,11 +61,12 @@ class JudgedPage:
 def judge(pages: Sequence[Page], declared: Language | None = None) -> list[JudgedPage]:
     """Judge all pages of a document, in order. `declared` is the language its owner named, if any."""
     texts = _reading_texts(pages)
-    languages = [declared] * len(texts) if declared else _languages(texts)
+    detected = [None if declared else detection.detect(text) for text in texts]
+    languages = [declared] * len(texts) if declared else _languages(texts, [one for one in detected if one])
     broken_map = pagequality.map_is_broken(page.text for page in pages if page.method in _FROM_TEXT_LAYER)
     judged = []
-    for page, text, language in zip(pages, texts, languages, strict=True):
-        found = _judge_page(page, text, language, declared)
+    for page, text, language, seen in zip(pages, texts, languages, detected, strict=True):
+        found = _judge_page(page, text, language, declared, seen)
         if broken_map and page.method in _FROM_TEXT_LAYER and language is not Language.FRENCH:
             found = replace(found, verdict=PageVerdict.REVIEW, reason=BROKEN_MAP)
         judged.append(found)
@@ -79,9 +81,8 @@ def _reading_texts(pages: Sequence[Page]) -> list[str]:
     ]
 
 
-def _languages(texts: Sequence[str]) -> list[Language]:
+def _languages(texts: Sequence[str], found: Sequence[Detection]) -> list[Language]:
     """Return each page's language; where a page does not tell surely, that of most of the document's text."""
-    found = [detection.detect(text) for text in texts]
     weights: Counter[Language] = Counter()
     for text, one in zip(texts, found, strict=True):
         weights[one.language] += len(text)
@@ -89,8 +90,10 @@ def _languages(texts: Sequence[str]) -> list[Language]:
     return [one.language if one.confidence >= SURE_LANGUAGE else prevailing for one in found]
 
 
-def _judge_page(page: Page, text: str, language: Language, declared: Language | None) -> JudgedPage:
-    quality = pagequality.inspect(text, ocr_confidence=page.confidence, expected=declared)
+def _judge_page(
+    page: Page, text: str, language: Language, declared: Language | None, detected: Detection | None
+) -> JudgedPage:
+    quality = pagequality.inspect(text, ocr_confidence=page.confidence, expected=declared, detected=detected)
     words = len(text.split())
     return JudgedPage(
         number=page.number,

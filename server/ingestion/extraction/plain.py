@@ -4,8 +4,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from charset_normalizer import from_bytes
-
 from server.ingestion.extraction.cleaning import clean
 from server.ingestion.extraction.page import ExtractionFailed, Failure, Limits, Method, Page
 
@@ -47,6 +45,8 @@ def decode(content: bytes) -> str:
     lenient = content.decode("utf-8", "replace")
     if lenient.count(_REPLACED) * _VALID_PER_FAULT <= sum(character > "\x7f" for character in lenient):
         return lenient.replace(_REPLACED, "")
+    from charset_normalizer import from_bytes  # nearly no file needs it, and each has a process of its own
+
     best = from_bytes(content[:_SAMPLE_BYTES], cp_isolation=_CANDIDATES).best()
     return content.decode(best.encoding if best else "cp1252", "replace")
 

@@ -16,6 +16,7 @@ from server.ingestion.extraction.page import ExtractionFailed, Failure, Limits, 
 OCR_EXTRA_SECONDS = 30.0
 """What each page that needs OCR adds to the time a file may take."""
 _MESSAGE_BYTES = 64 * 1024 * 1024
+_ROOT = Path(__file__).parents[3]
 _KILLED_BY_CPU_LIMIT = -signal.SIGXCPU
 
 
@@ -70,6 +71,8 @@ async def _reader(task: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run a reader with all that it starts; nothing of it is left afterwards, however the block ends."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
+        # A reader lives for one file: what it does not look at when it starts is saved for each.
+        "-S",
         "-m",
         "server.ingestion.extraction",
         task,
@@ -80,10 +83,11 @@ async def _reader(task: str) -> AsyncIterator[asyncio.subprocess.Process]:
         limit=_MESSAGE_BYTES,
         env={
             "PATH": os.defpath + ":/usr/local/bin",
-            "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
+            "PYTHONPATH": os.pathsep.join([str(_ROOT), *filter(None, sys.path)]),
             "PYTHONDONTWRITEBYTECODE": "1",
             "LC_ALL": "C.UTF-8",
             "OMP_THREAD_LIMIT": "1",
+            "OPENBLAS_NUM_THREADS": "1",
         },
     )
     try:

@@ -1,17 +1,22 @@
 """The second half of a run: vectors for the chunks that lack them, and the end of those that are gone."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
 
 from server.corpus.passage import Chunk
+from server.corpus.spaces import Space
+from server.corpus.vectors import VectorRefs
+from server.database.pool import Connection, Database
 from server.ingestion.pipeline.outcome import CountsDiffer
 from server.ingestion.pipeline.run import Run
 from server.ingestion.pipeline.stores import Stores
-from server.models.port import Embedder, Purpose
-from server.refusal import StoreUnavailable
+from server.models.port import Embedder, ProviderFailure, Purpose
+from server.refusal import Refusal
 from server.vectors.port import Vector, VectorRow
 
-EMBED_BATCH = 64
+EMBED_BATCH = 128
 MOST_HELD_VECTORS = 4_096
 """About 16 MB at 1,024 dimensions; longer documents read their vectors back from the database."""
 
@@ -19,66 +24,79 @@ Kept = dict[str, Vector]
 """Vectors by the content hash of the text they were made from."""
 
 
+Targets = Callable[[], Awaitable[Sequence[Space]]]
+"""Returns the indexes that chunks go into: those on their way to be searched first, the searched one last."""
+
+log = structlog.get_logger(__name__)
+
+
 class Indexing:
     """Embeds and indexes what a document lacks. Each batch is acknowledged by both stores before the next."""
 
-    def __init__(self, stores: Stores, embedder: Embedder) -> None:
+    def __init__(self, stores: Stores, targets: Targets) -> None:
         self._stores = stores
-        self._embedder = embedder
+        self._targets = targets
         self._flushing = asyncio.Lock()
         self._unflushed = False
 
-    async def live(self) -> str:
+    async def live(self) -> Space:
         """Return the index that searches use now; raises StoreUnavailable while there is none."""
-        index = await self._stores.vectors.live()
-        if index is None:
-            raise StoreUnavailable("There is no search index yet.", store="vectors")
-        return index
+        return (await self._targets())[-1]
 
-    async def embed(self, run: Run, index: str) -> Kept:
+    async def embed(self, run: Run, space: Space) -> Kept:
         """Make the vectors that are missing, batch by batch; the same text is never embedded twice.
 
         Returns the last of them by content hash, as many as a run may hold, to spare reading them again.
         """
         kept: Kept = {}
         after = ""
-        while chunks := await self._missing(run, index, after):
+        while chunks := await self._missing(run, space.index, after):
             after = chunks[-1].id
-            vectors = await self._vectors_of(run, chunks, {})
+            vectors = await self._vectors_of(run, space.embedder, chunks, {})
             if len(kept) < MOST_HELD_VECTORS:
                 kept |= vectors
         return kept
 
-    async def _vectors_of(self, run: Run, chunks: Sequence[Chunk], held: Kept) -> Kept:
-        """Return the vectors of chunks by content hash: held, kept in the database, or made by the model."""
-        model = self._embedder.name
-        texts = {chunk.content_hash: chunk.text for chunk in chunks}
-        if texts.keys() <= held.keys():
+    async def _vectors_of(self, run: Run, embedder: Embedder, chunks: Sequence[Chunk], held: Kept) -> Kept:
+        if {chunk.content_hash for chunk in chunks} <= held.keys():
             return held
-        vectors: Kept = await self._stores.refs.kept(model, list(texts))
-        unknown = [content for content in texts if content not in vectors]
-        if unknown:
-            made = await self._embedder.embed([texts[content] for content in unknown], Purpose.PASSAGE)
-            fresh = dict(zip(unknown, made, strict=True))
-            async with self._stores.database.transaction() as connection:
-                await run.report(connection)
-                await self._stores.refs.keep(connection, model, fresh)
-            vectors |= fresh
-        return vectors
+        return await vectors_of(self._stores.refs, self._stores.database, embedder, chunks, run.report)
 
-    async def index(self, run: Run, index: str, held: Kept) -> None:
-        """Write the vectors that the index lacks, and note each batch once the store has acknowledged it."""
-        done = await self._stores.refs.count(index, document_id=run.job.document_id)
-        after = ""
-        while chunks := await self._missing(run, index, after):
+    async def index(self, run: Run, embedded: Space, held: Kept) -> Space:
+        """Write the vectors that the indexes lack, and note each batch once the store has acknowledged it.
+
+        Indexes on their way to be searched get them first, so that they never hold less than the searched one, which is
+        returned. `held` are vectors of the space `embedded`: a switch may have come since they were made.
+        """
+        *others, live = await self._targets()
+        for other in others:
+            await self._follow(run, other)
+        done = await self._stores.refs.count(live.index, document_id=run.job.document_id)
+        await self._write(run, live, held if live.index == embedded.index else {}, done)
+        return live
+
+    async def _follow(self, run: Run, space: Space) -> None:
+        """Write into an index on its way. Its trouble is not this document's: whoever fills it takes the rest."""
+        try:
+            await self._write(run, space, {})
+        except (ProviderFailure, Refusal) as problem:
+            log.warning("index_not_followed", index=space.index, job_id=str(run.job.id), problem=str(problem))
+
+    async def _write(self, run: Run, space: Space, held: Kept, done: int | None = None) -> None:
+        """Write what an index lacks of a document; `done` counts on, for the job's progress, from what it holds."""
+        after, embedder = "", space.embedder
+        while chunks := await self._missing(run, space.index, after):
             after = chunks[-1].id
-            vectors = await self._vectors_of(run, chunks, held)
+            vectors = await self._vectors_of(run, embedder, chunks, held)
             rows = [vector_row(chunk, vectors[chunk.content_hash]) for chunk in chunks]
-            await self._stores.vectors.upsert(index, rows)
-            done += len(chunks)
+            await self._stores.vectors.upsert(space.index, rows)
+            progress = {}
+            if done is not None:
+                done += len(chunks)
+                progress = {"chunks_done": min(done, run.progress.chunks_total)}
             async with self._stores.database.transaction() as connection:
-                await run.report(connection, chunks_done=min(done, run.progress.chunks_total))
-                await self._stores.refs.refer(connection, index, self._embedder.name, self._embedder.dimensions, chunks)
+                await run.report(connection, **progress)
+                await self._stores.refs.refer(connection, space.index, embedder.name, embedder.dimensions, chunks)
 
     async def flush(self, index: str) -> None:
         """Make what was written cheap to search. Runs that end together share one flush."""
@@ -105,6 +123,30 @@ class Indexing:
         vectors = await self._stores.refs.count(index, document_id=document_id)
         if not chunks == vectors == expected:
             raise CountsDiffer(f"{expected} chunks were made, {chunks} are stored and {vectors} have vectors")
+
+
+async def vectors_of(
+    refs: VectorRefs,
+    database: Database,
+    embedder: Embedder,
+    chunks: Sequence[Chunk],
+    guard: Callable[[Connection], Awaitable[None]],
+) -> Kept:
+    """Return the vectors of chunks by content hash: kept in the database, or made by the model and kept now.
+
+    `guard` may refuse in the transaction that keeps them. Raises ProviderFailure.
+    """
+    texts = {chunk.content_hash: chunk.text for chunk in chunks}
+    vectors: Kept = await refs.kept(embedder.name, list(texts))
+    unknown = [content for content in texts if content not in vectors]
+    if unknown:
+        made = await embedder.embed([texts[content] for content in unknown], Purpose.PASSAGE)
+        fresh = dict(zip(unknown, made, strict=True))
+        async with database.transaction() as connection:
+            await guard(connection)
+            await refs.keep(connection, embedder.name, fresh)
+        vectors |= fresh
+    return vectors
 
 
 def vector_row(chunk: Chunk, vector: Vector) -> VectorRow:

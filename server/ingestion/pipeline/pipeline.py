@@ -24,7 +24,7 @@ from server.ingestion.extraction.worker import Extraction, Opened
 from server.ingestion.job import Job
 from server.ingestion.jobstate import JobState
 from server.ingestion.judging import JudgedPage, PageVerdict, judge
-from server.ingestion.pipeline.indexing import Indexing
+from server.ingestion.pipeline.indexing import Indexing, Targets
 from server.ingestion.pipeline.outcome import explain, main_language, why_nothing
 from server.ingestion.pipeline.run import Run, Superseded
 from server.ingestion.pipeline.stores import Stores
@@ -32,13 +32,16 @@ from server.ingestion.removal import Removal
 from server.ingestion.scratch import Scratch
 from server.ingestion.service import Enqueue
 from server.ingestion.store.pages import PageStore
-from server.models.port import Embedder, ProviderFailure
+from server.models.port import ProviderFailure
 from server.refusal import Refusal
 from server.telemetry import metrics
 from server.text.language import Language
 
 PAGE_BATCH = 20
-WRITE_BATCH = 64
+PAGE_BATCH_SECONDS = 0.25
+"""Pages are kept this often at most, however fast they come: a killed run loses no more than that of reading."""
+MOST_PAGES_HELD = 500
+WRITE_BATCH = 256
 
 log = structlog.get_logger(__name__)
 
@@ -58,14 +61,14 @@ class Pipeline:
         self,
         stores: Stores,
         extraction: Extraction,
-        embedder: Embedder,
+        targets: Targets,
         removal: Removal,
         enqueue: Enqueue,
         settings: Settings,
     ) -> None:
         self._stores = stores
         self._extraction = extraction
-        self._indexing = Indexing(stores, embedder)
+        self._indexing = Indexing(stores, targets)
         self._removal = removal
         self._enqueue = enqueue
         self._settings = settings
@@ -104,13 +107,13 @@ class Pipeline:
         chunks = await asyncio.to_thread(self._chunk, document.id, judged)
         generation = await self._write(run, document, judged, chunks)
         await run.advance(JobState.EMBEDDING)
-        index = await self._indexing.live()
-        vectors = await self._indexing.embed(run, index)
+        embedded = await self._indexing.live()
+        vectors = await self._indexing.embed(run, embedded)
         await run.advance(JobState.INDEXING)
-        await self._indexing.index(run, index, vectors)
-        await self._indexing.retire(run, index, generation, len(chunks))
+        space = await self._indexing.index(run, embedded, vectors)
+        await self._indexing.retire(run, space.index, generation, len(chunks))
         await run.advance(JobState.READY)
-        await self._indexing.flush(index)
+        await self._indexing.flush(space.index)
 
     async def _extract(self, run: Run, document: Document) -> list[Page]:
         """Read the pages that no earlier run of the same file has read."""
@@ -121,6 +124,8 @@ class Pipeline:
             await self._download(document, path)
             language = run.job.placement.language or ""
             batch: list[Page] = []
+            loop = asyncio.get_running_loop()
+            keep_at = loop.time() + PAGE_BATCH_SECONDS
             async for message in self._extraction.read(
                 path, document.content_type, first_page=len(pages) + 1, language=language
             ):
@@ -129,8 +134,9 @@ class Pipeline:
                         await run.report(connection, pages_total=message.pages_total, pages_done=len(pages))
                     continue
                 batch.append(message)
-                if len(batch) >= PAGE_BATCH:
+                if len(batch) >= PAGE_BATCH and (loop.time() >= keep_at or len(batch) >= MOST_PAGES_HELD):
                     await self._keep(run, document, pages, batch)
+                    keep_at = loop.time() + PAGE_BATCH_SECONDS
             await self._keep(run, document, pages, batch)
         return pages
 
@@ -208,10 +214,14 @@ class Pipeline:
             candidates = await self._pages.near(
                 connection, document.id, document.owner_id, namespace, list(indexed.values())
             )
-        for number, others in candidates.items():
-            original = await asyncio.to_thread(first_duplicate, indexed[number].text, others)
-            if original is not None:
-                async with self._stores.database.transaction() as connection:
+        if not candidates:
+            return
+        found = await asyncio.to_thread(
+            lambda: {number: first_duplicate(indexed[number].text, others) for number, others in candidates.items()}
+        )
+        async with self._stores.database.transaction() as connection:
+            for number, original in found.items():
+                if original is not None:
                     await self._pages.link(connection, document.id, number, original)
 
     async def _step_aside(self, run: Run) -> None:
