@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from evals.corpora import pool
+from evals.duplicates import TEMPLATES
 from evals.report import Better, Row
 from server.text.pagequality import inspect, map_is_broken
 
@@ -46,9 +47,42 @@ def _rates(name: str, texts: Sequence[str]) -> list[Row]:
     return rows
 
 
+def _sheets(count: int = 40) -> list[str]:
+    """Sheets of twelve exercises of one template each, on lines of their own or in one paragraph."""
+    rng = random.Random(3)
+    return [
+        separator.join(
+            f"{number}) " + template.format(**{name: rng.randrange(2, 99) for name in "abcd"})
+            for number in range(1, 13)
+        )
+        for template in TEMPLATES
+        for separator in ("\n", " ")
+        for _ in range(count)
+    ]
+
+
+REPEATED = (
+    "Accueil Cours Exercices Annales Forum Contact Inscription",
+    "Ministère de l'Éducation nationale - Lycée - Série D - Page {number} sur 120",
+    "Cliquez ici pour télécharger le fichier numéro {number} du cours de mathématiques",
+    "الصفحة {number} من كتاب الرياضيات للسنة السابعة من التعليم الثانوي",
+)
+
+
+def _repeated() -> list[str]:
+    """Navigation and running heads, line after line."""
+    return ["\n".join(line.format(number=number) for number in range(1, 41)) for line in REPEATED]
+
+
 def report(data: Path) -> list[Row]:
     """Measure refusals of valid paragraphs and catches of damaged ones."""
-    rows: list[Row] = []
+    sheets, repeated = _sheets(), _repeated()
+    refused = sum(not inspect(text).valid for text in sheets) / len(sheets)
+    caught = sum(not inspect(text).valid for text in repeated) / len(repeated)
+    rows = [
+        Row("exercise sheets: valid pages refused", refused, 0.05, Better.LOWER, f"of {len(sheets)}"),
+        Row("boilerplate: repeated lines, caught", caught, 1.0),
+    ]
     for name, language in (("xquad_ar", "Arabic"), ("arcd_ar", "Arabic (native)"), ("piaf_fr", "French")):
         texts = [text for text in pool(data, name).paragraphs if len(text.split()) >= 30]
         rows += _rates(language, texts)

@@ -52,6 +52,11 @@ def same_figures(first: str, second: str) -> bool:
     return not any(moved.values())
 
 
+def figures_of(text: str) -> list[str]:
+    """Return the numbers and operators of a canonical text, in order."""
+    return [token for token in _TOKEN.findall(text) if token[0].isdigit() or token in _OPERATORS]
+
+
 def _tokens(text: str) -> list[str]:
     return _TOKEN.findall(canonical(_PAGE_NUMBER.sub("", text.strip())))
 

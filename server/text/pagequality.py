@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from server.text import exercises
 from server.text.detection import CHARACTERS_READ, Detection, detect, normalise, prevailing_script
 from server.text.fold import canonical, clean
 from server.text.language import Language
@@ -95,10 +96,17 @@ class Verdict:
         return self.fault in OCR_MAY_HELP
 
 
-def inspect(text: str, *, ocr_confidence: float | None = None, expected: Language | None = None) -> Verdict:
+def inspect(
+    text: str,
+    *,
+    ocr_confidence: float | None = None,
+    expected: Language | None = None,
+    detected: Detection | None = None,
+) -> Verdict:
     """Judge one page. `ocr_confidence` is the mean word confidence (0-100) when the text comes from OCR.
 
-    `expected` is the language the document was declared to be in; None takes any of ours.
+    `expected` is the language the document was declared to be in; None takes any of ours. `detected` is what `detect`
+    said of the text, if it was asked already.
     """
     text = clean(text)
     tokens = _TOKEN.findall(text)
@@ -111,7 +119,7 @@ def inspect(text: str, *, ocr_confidence: float | None = None, expected: Languag
     )
     if refused:
         return refused
-    language = detect(text)
+    language = detected or detect(text)
     return _check_language(language, len(tokens), expected) or _check_letters(text, language, ocr_confidence)
 
 
@@ -180,7 +188,8 @@ def _check_boilerplate(text: str, tokens: list[str]) -> Verdict | None:
     if len(tokens) < _FEW_WORDS and sum(phrase in folded for phrase in _BOILERPLATE) >= 3:
         return Verdict(0.3, Fault.BOILERPLATE, "The page is an imprint or site navigation.")
     words = [token for token in tokens if token.isalpha()]
-    if len(words) > _FEW_WORDS and len(set(words)) < LEAST_WORD_VARIETY * min(len(words), 1_000):
+    few = len(words) > _FEW_WORDS and len(set(words)) < LEAST_WORD_VARIETY * min(len(words), 1_000)
+    if few and not exercises.is_sheet(text):
         return Verdict(0.2, Fault.BOILERPLATE, "The page repeats the same few words.")
     return None
 

@@ -39,6 +39,8 @@ def test_a_readable_page_is_valid(text):
         ("\n".join(f"{number}. Chapitre du livre ........ {number * 7}" for number in range(1, 9)), Fault.BOILERPLATE),
         ("Tous droits réservés. ISBN 978-2-01. Dépôt légal : juin 2019. Imprimé pour les éditions.", Fault.BOILERPLATE),
         ("cliquez ici pour lire " * 60, Fault.BOILERPLATE),
+        ("\n".join(f"Télécharger la leçon {n} sur 50 du cours" for n in range(1, 51)), Fault.BOILERPLATE),
+        ("\n".join(["Exercice : calculer l'aire d'un carré de côté 12 cm."] * 40), Fault.BOILERPLATE),
     ],
 )  # fmt: skip
 def test_a_bad_page_gets_its_fault_and_a_reason(text, fault):
@@ -84,3 +86,18 @@ def test_any_page_gets_a_verdict(text):
     verdict = inspect(text)
     assert 0.0 <= verdict.score <= 1.0
     assert verdict.valid or verdict.reason
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{n}) Résoudre dans R l'équation {a}x + {b} = {c}, puis vérifier la solution trouvée.",
+        "{n}) Un mobile de masse {a} kg roule à {b} m/s. Calculer son énergie cinétique. Conclure sur sa vitesse.",
+        "{n}) احسب مساحة مستطيل طوله {a} سم وعرضه {b} سم ثم قارنها بمساحة مربع ضلعه {c} سم.",
+        "Convertir {a},5 km en mètres puis en centimètres.",
+    ],
+)
+@pytest.mark.parametrize("separator", ["\n", " "])
+def test_a_sheet_of_exercises_of_one_template_is_valid(template, separator):
+    sheet = separator.join(template.format(n=n, a=n * 7 % 31, b=n * 11 % 43, c=n * n % 97) for n in range(1, 41))
+    assert inspect(sheet).fault is None
