@@ -9,13 +9,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-from moto.server import ThreadedMotoServer
 
 from server import refusal
 from server.blobs.door import Door
 from server.blobs.objects import open_blobs
 from server.blobs.port import BlobStore, SignedRequest
 from server.blobs.tickets import PATH, Tickets
+from tests.s3 import CREDENTIALS, serving
 
 PDF = "application/pdf"
 TICKETS = Tickets(b"s" * 32, "http://files.test")
@@ -25,20 +25,15 @@ _keys = count(1)
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    endpoint = f"http://{host}:{port}"
-    httpx.put(f"{endpoint}/bacmr").raise_for_status()
-    yield f"s3://bacmr/files?endpoint={endpoint}&region=us-east-1"
-    server.stop()
+    with serving() as url:
+        yield url
 
 
 @pytest.fixture(params=["folder", "memory", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BlobStore:
     if request.param == "s3":
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        for name, value in CREDENTIALS.items():
+            monkeypatch.setenv(name, value)
         return open_blobs(request.getfixturevalue("s3"), TICKETS)
     return open_blobs("memory:///" if request.param == "memory" else f"file://{tmp_path}/files", TICKETS)
 
