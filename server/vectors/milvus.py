@@ -299,13 +299,14 @@ class MilvusStore:
                 raise
 
     async def _delete_moved(self, index: str, partition: str, batch: list[VectorRow]) -> None:
-        """Delete rows that are about to be written into another partition: servers would keep both."""
-        if await self._is_lite():
-            return
+        """Delete rows that are about to be written into another partition: they would be found in both."""
         expression = filters.any_of("id", [row.chunk_id for row in batch])
         found = await self._query(index, expression, fields=["id", "namespace"])
         moved = [row["id"] for row in found if filters.partition_of(row["namespace"]) != partition]
         await self._delete(index, moved)
+        if moved and await self._is_lite():
+            # Lite forgets a deletion when the same id is written before the next flush.
+            await self._in_thread(lambda client, **kw: client.flush(index, **kw))
 
     async def _query(
         self, index: str, expression: str, *, fields: Sequence[str] = ("id",), **options: Any

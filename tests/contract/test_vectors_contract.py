@@ -117,6 +117,7 @@ async def test_a_row_that_moves_to_another_namespace_is_kept_once(store: VectorS
     before = row("moved", namespace="grade-10-math")
     after = replace(before, namespace="grade-12-history")
     await store.upsert(index, [before, row("stays", namespace="grade-10-math")])
+    await store.flush(index)
     await store.upsert(index, [after])
     assert await store.count(index) == 2
     assert await store.count(index, "grade-10-math") == 1
