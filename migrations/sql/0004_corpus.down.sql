@@ -1,4 +1,5 @@
 DROP FUNCTION search_chunks(text[], text, text, text, text, uuid[], integer, integer);
+DROP TABLE vector_index;
 DROP TABLE embedding_ref;
 DROP TABLE embedding;
 DROP TABLE chunk;

@@ -195,6 +195,29 @@ COMMENT ON TABLE embedding_ref IS 'Which chunk has a vector in which index, and 
 CREATE INDEX embedding_ref_of_chunk ON embedding_ref (chunk_id);
 CREATE INDEX embedding_ref_of_vector ON embedding_ref (model, content_hash);
 
+-- The indexes of the vector store. This table says which one answers searches; the store's alias follows it.
+CREATE TABLE vector_index (
+    name             text        PRIMARY KEY CHECK (name ~ '^chunks__[A-Za-z0-9_]{1,200}$'),
+    model            text        NOT NULL,
+    dimensions       integer     NOT NULL CHECK (dimensions > 0),
+    analyser_version integer     NOT NULL,
+    state            text        NOT NULL CHECK (state IN ('building', 'ready', 'active', 'retired', 'failed', 'dropped')),
+    namespace        text        NOT NULL DEFAULT '',
+    operation_id     uuid,
+    batch_after      text        NOT NULL DEFAULT '',
+    batch_until      text        NOT NULL DEFAULT '',
+    sample_recall    double precision CHECK (sample_recall BETWEEN 0 AND 1),
+    problem          text        NOT NULL DEFAULT '',
+    created_at       timestamptz NOT NULL DEFAULT now(),
+    updated_at       timestamptz NOT NULL DEFAULT now(),
+    retired_at       timestamptz
+);
+COMMENT ON COLUMN vector_index.namespace IS 'Part of the library that was asked for; empty means all of it, and only such an index may answer searches.';
+COMMENT ON COLUMN vector_index.operation_id IS 'The work that fills it now.';
+COMMENT ON COLUMN vector_index.batch_after IS 'The batch being written holds chunk ids after this one, up to batch_until; whoever resumes writes it again.';
+COMMENT ON COLUMN vector_index.state IS 'A dropped one stays as a row, so that no name ever means two indexes.';
+CREATE UNIQUE INDEX vector_index_active ON vector_index (state) WHERE state = 'active';
+
 -- Row-level security keeps `@@`, which is not leakproof, from using its index; so searches run as the owner and filter
 -- by the same rule as the policy on chunk.
 CREATE FUNCTION may_see(private_to uuid) RETURNS boolean
@@ -302,8 +325,12 @@ CREATE POLICY operators ON embedding TO bacmr_app USING ((SELECT caller_role()) 
 ALTER TABLE embedding_ref ENABLE ROW LEVEL SECURITY;
 ALTER TABLE embedding_ref FORCE ROW LEVEL SECURITY;
 CREATE POLICY operators ON embedding_ref TO bacmr_app USING ((SELECT caller_role()) IN ('admin', 'service'));
+ALTER TABLE vector_index ENABLE ROW LEVEL SECURITY;
+ALTER TABLE vector_index FORCE ROW LEVEL SECURITY;
+CREATE POLICY operators ON vector_index TO bacmr_app USING ((SELECT caller_role()) IN ('admin', 'service'));
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON document, chunk, embedding, embedding_ref TO bacmr_app;
+GRANT SELECT, INSERT, UPDATE ON vector_index TO bacmr_app;
 GRANT SELECT ON term_count, corpus_size TO bacmr_app;
 GRANT EXECUTE ON FUNCTION may_see(uuid), merge_corpus_statistics(),
     search_chunks(text[], text, text, text, text, uuid[], integer, integer) TO bacmr_app;

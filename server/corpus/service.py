@@ -158,11 +158,9 @@ class CorpusService:
         """Set what reading its pages told of a document."""
         await self._documents.describe(connection, document_id, page_count, flagged_page_count, language)
 
-    async def replace_file(
-        self, connection: Connection, document_id: UUID, *, sha256: str, blob_key: str, size_bytes: int, title: str
-    ) -> None:
-        """Point a document at a newer file (a web page that changed); its chunks follow with the next ingestion."""
-        await self._documents.replace_file(connection, document_id, sha256, blob_key, size_bytes, title)
+    async def replace_file(self, connection: Connection, document_id: UUID, new: NewDocument) -> None:
+        """Point a document at another file and its title; its chunks follow with the next ingestion."""
+        await self._documents.replace_file(connection, document_id, new)
 
     async def delete_document(self, connection: Connection, document_id: UUID) -> Document:
         """Delete a document with its chunks and references; raises NotFound also for one the caller may not delete.

@@ -29,10 +29,32 @@ class VectorRefs:
 
     async def refer(
         self, connection: Connection, index: str, model: str, dimensions: int, chunks: Sequence[Chunk]
-    ) -> None:
-        """Note that `index` now holds the vectors of these chunks; chunks deleted meanwhile are left out."""
-        hashes = {chunk.id: chunk.content_hash for chunk in chunks}
-        await self._store.refer(connection, index, model, dimensions, hashes)
+    ) -> set[str]:
+        """Note that `index` now holds the vectors of these chunks; returns the ids of those that it was noted for.
+
+        Chunks that were deleted, or changed in text or filing since they were read, are left out.
+        """
+        return await self._store.refer(connection, index, model, dimensions, chunks)
+
+    async def forget(self, connection: Connection, index: str, ids: Sequence[str]) -> None:
+        """Have the vectors of these chunks written into `index` again."""
+        await self._store.forget(connection, index, ids)
+
+    async def forget_range(self, connection: Connection, index: str, after: str, until: str) -> None:
+        """Have the vectors of the chunks after one id, up to another, written into `index` again."""
+        await self._store.forget_range(connection, index, after, until)
+
+    async def forget_namespace(self, connection: Connection, index: str, namespace: str) -> None:
+        """Have the vectors of a namespace written into `index` again."""
+        await self._store.forget_namespace(connection, index, namespace)
+
+    async def existing(self, connection: Connection, ids: Sequence[str]) -> set[str]:
+        """Return which of these chunks exist."""
+        return await self._store.existing(connection, ids)
+
+    async def lacking(self, connection: Connection, index: str, other: str, namespace: str = "") -> int:
+        """Count the chunks whose present text `other` holds and `index` does not."""
+        return await self._store.lacking(connection, index, other, namespace)
 
     async def missing(
         self, index: str, *, document_id: UUID | None = None, namespace: str = "", after: str = "", limit: int = 100

@@ -2,6 +2,7 @@
 
 from server.corpus.store.chunks import ChunkStore
 from server.corpus.store.documents import DocumentStore
+from server.corpus.store.indexes import IndexStore
 from server.corpus.store.vectors import VectorRefStore
 
-__all__ = ["ChunkStore", "DocumentStore", "VectorRefStore"]
+__all__ = ["ChunkStore", "DocumentStore", "IndexStore", "VectorRefStore"]

@@ -1,5 +1,6 @@
 """SQL of chunks: writing them by generation, reading them, and full-text search."""
 
+import asyncio
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -73,7 +74,7 @@ class ChunkStore:
         self, connection: AsyncConnection, document_id: UUID, generation: int, drafts: Sequence[ChunkDraft]
     ) -> None:
         """Insert chunks, or bring stored ones of the same id up to date."""
-        indexed = [lexemes.of_passage(draft.text) for draft in drafts]
+        indexed = await asyncio.to_thread(lambda: [lexemes.of_passage(draft.text) for draft in drafts])
         columns = {
             "ids": [draft.id for draft in drafts],
             "pages": [draft.page for draft in drafts],

@@ -46,8 +46,8 @@ DESCRIBE = text(
     " updated_at = now() WHERE id = :id"
 )
 REPLACE_FILE = text(
-    "UPDATE document SET sha256 = :sha256, blob_key = :blob_key, size_bytes = :size_bytes, title = :title,"
-    " updated_at = now() WHERE id = :id"
+    "UPDATE document SET filename = :filename, content_type = :content_type, sha256 = :sha256, blob_key = :blob_key,"
+    " size_bytes = :size_bytes, title = :title, updated_at = now() WHERE id = :id"
 )
 NEXT_GENERATION = text("UPDATE document SET generation = generation + 1 WHERE id = :id RETURNING generation")
 COUNT_CHUNKS = text(
@@ -128,12 +128,9 @@ class DocumentStore:
         asked = {"page_count": page_count, "flagged_page_count": flagged_page_count, "language": language}
         await connection.execute(DESCRIBE, asked | {"id": document_id})
 
-    async def replace_file(
-        self, connection: AsyncConnection, document_id: UUID, sha256: str, blob_key: str, size_bytes: int, title: str
-    ) -> None:
-        """Point a document at a newer file."""
-        asked = {"id": document_id, "sha256": sha256, "blob_key": blob_key, "size_bytes": size_bytes, "title": title}
-        await connection.execute(REPLACE_FILE, asked)
+    async def replace_file(self, connection: AsyncConnection, document_id: UUID, new: NewDocument) -> None:
+        """Point a document at another file."""
+        await connection.execute(REPLACE_FILE, asdict(new) | {"id": document_id})
 
     async def next_generation(self, connection: AsyncConnection, document_id: UUID) -> int | None:
         """Begin a new generation of chunks; None if there is no such document."""

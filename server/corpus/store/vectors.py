@@ -21,14 +21,35 @@ KEEP = text(
     " SELECT :model, content_hash, vector FROM unnest(CAST(:hashes AS text[]), CAST(:vectors AS bytea[]))"
     " AS made (content_hash, vector) ON CONFLICT DO NOTHING"
 )
+# A chunk is locked until its reference is there, and referred to only if it is still what the vector was filed under:
+# whoever files it otherwise forgets the reference afterwards, or has done so before.
 REFER = text(
-    "INSERT INTO embedding_ref (index_name, chunk_id, model, dimensions, content_hash)"
-    " SELECT :index_name, chunk_id, :model, :dimensions, made.content_hash"
-    " FROM unnest(CAST(:ids AS text[]), CAST(:hashes AS text[])) AS made (chunk_id, content_hash)"
-    # A chunk that went meanwhile needs no reference; locking it keeps it until the reference is there.
-    " JOIN (SELECT id FROM chunk WHERE id = ANY (CAST(:ids AS text[])) FOR KEY SHARE) AS kept ON kept.id = chunk_id"
+    "WITH made AS (SELECT * FROM unnest(CAST(:ids AS text[]), CAST(:hashes AS text[]), CAST(:namespaces AS text[]),"
+    " CAST(:subjects AS text[]), CAST(:grades AS text[]), CAST(:languages AS text[]), CAST(:viewers AS uuid[]))"
+    " AS made (id, content_hash, namespace, subject, grade, language, private_to)), kept AS ("
+    " SELECT chunk.id, chunk.content_hash FROM chunk JOIN made ON made.id = chunk.id"
+    " AND (made.content_hash, made.namespace, made.subject, made.grade, made.language)"
+    " = (chunk.content_hash, chunk.namespace, chunk.subject, chunk.grade, chunk.language)"
+    " AND made.private_to IS NOT DISTINCT FROM chunk.private_to ORDER BY chunk.id FOR SHARE OF chunk)"
+    " INSERT INTO embedding_ref (index_name, chunk_id, model, dimensions, content_hash)"
+    " SELECT :index_name, id, :model, :dimensions, content_hash FROM kept"
     " ON CONFLICT (index_name, chunk_id) DO UPDATE SET model = excluded.model, dimensions = excluded.dimensions,"
-    " content_hash = excluded.content_hash, created_at = now()"
+    " content_hash = excluded.content_hash, created_at = now() RETURNING chunk_id"
+)
+FORGET = text("DELETE FROM embedding_ref WHERE index_name = :index_name AND chunk_id = ANY (CAST(:ids AS text[]))")
+FORGET_RANGE = text(
+    "DELETE FROM embedding_ref WHERE index_name = :index_name AND chunk_id > :after AND chunk_id <= :until"
+)
+FORGET_NAMESPACE = text(
+    "DELETE FROM embedding_ref AS ref USING chunk WHERE chunk.id = ref.chunk_id AND ref.index_name = :index_name"
+    " AND chunk.namespace = :namespace"
+)
+EXISTING = text("SELECT id FROM chunk WHERE id = ANY (CAST(:ids AS text[]))")
+LACKING = text(
+    "SELECT count(*) FROM chunk JOIN embedding_ref AS other ON other.index_name = :other AND other.chunk_id = chunk.id"
+    " AND other.content_hash = chunk.content_hash LEFT JOIN embedding_ref AS ref ON ref.index_name = :index_name"
+    " AND ref.chunk_id = chunk.id WHERE ref.content_hash IS DISTINCT FROM chunk.content_hash"
+    " AND (:namespace = '' OR chunk.namespace = :namespace)"
 )
 MISSING = text(
     f"SELECT {COLUMNS} {FROM}"
@@ -76,11 +97,43 @@ class VectorRefStore:
         await connection.execute(KEEP, {"model": model, "hashes": list(made), "vectors": vectors})
 
     async def refer(
-        self, connection: AsyncConnection, index: str, model: str, dimensions: int, hashes: Mapping[str, str]
-    ) -> None:
-        """Note that an index holds vectors: of which chunks, and made of texts with which content hash."""
-        asked = {"index_name": index, "model": model, "dimensions": dimensions}
-        await connection.execute(REFER, asked | {"ids": list(hashes), "hashes": list(hashes.values())})
+        self, connection: AsyncConnection, index: str, model: str, dimensions: int, chunks: Sequence[Chunk]
+    ) -> set[str]:
+        """Note that an index holds the vectors of chunks; returns those that are still as they are given here."""
+        asked = {
+            "index_name": index,
+            "model": model,
+            "dimensions": dimensions,
+            "ids": [chunk.id for chunk in chunks],
+            "hashes": [chunk.content_hash for chunk in chunks],
+            "namespaces": [chunk.namespace for chunk in chunks],
+            "subjects": [chunk.subject for chunk in chunks],
+            "grades": [chunk.grade for chunk in chunks],
+            "languages": [chunk.language for chunk in chunks],
+            "viewers": [chunk.owner_id if chunk.private else None for chunk in chunks],
+        }
+        return set((await connection.execute(REFER, asked)).scalars())
+
+    async def forget(self, connection: AsyncConnection, index: str, ids: Sequence[str]) -> None:
+        """Note that an index does not hold these chunks' vectors."""
+        await connection.execute(FORGET, {"index_name": index, "ids": list(ids)})
+
+    async def forget_range(self, connection: AsyncConnection, index: str, after: str, until: str) -> None:
+        """Note that an index may not hold the vectors of the chunks after one id, up to another."""
+        await connection.execute(FORGET_RANGE, {"index_name": index, "after": after, "until": until})
+
+    async def forget_namespace(self, connection: AsyncConnection, index: str, namespace: str) -> None:
+        """Note that an index is to get the vectors of a namespace again."""
+        await connection.execute(FORGET_NAMESPACE, {"index_name": index, "namespace": namespace})
+
+    async def existing(self, connection: AsyncConnection, ids: Sequence[str]) -> set[str]:
+        """Return which of these chunks exist."""
+        return set((await connection.execute(EXISTING, {"ids": list(ids)})).scalars())
+
+    async def lacking(self, connection: AsyncConnection, index: str, other: str, namespace: str) -> int:
+        """Count the chunks whose present text another index holds and this one does not."""
+        asked = {"index_name": index, "other": other, "namespace": namespace}
+        return int((await connection.execute(LACKING, asked)).scalar_one())
 
     async def missing(
         self, connection: AsyncConnection, index: str, document_id: UUID | None, namespace: str, after: str, limit: int
