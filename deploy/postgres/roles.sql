@@ -8,7 +8,8 @@
 
 CREATE ROLE bacmr_owner NOLOGIN;
 CREATE ROLE bacmr_app NOLOGIN NOBYPASSRLS;
-CREATE ROLE bacmr_migrator LOGIN CREATEROLE PASSWORD :'migrator_password';
+-- CREATEDB: the drill restores into a database of its own.
+CREATE ROLE bacmr_migrator LOGIN CREATEROLE CREATEDB PASSWORD :'migrator_password';
 GRANT bacmr_owner, bacmr_app TO bacmr_migrator WITH ADMIN OPTION;
 CREATE ROLE bacmr_server LOGIN PASSWORD :'server_password' IN ROLE bacmr_app;
 CREATE DATABASE bacmr OWNER bacmr_migrator ENCODING 'UTF8' TEMPLATE template0;

@@ -1,1 +1,1 @@
-DROP TABLE discrepancy, operation, source, audit_event;
+DROP TABLE discrepancy, sync_page, operation, source, audit_event;

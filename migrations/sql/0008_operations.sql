@@ -25,8 +25,10 @@ CREATE TABLE source (
   enabled            boolean NOT NULL DEFAULT true,
   last_synced_at     timestamptz,
   last_outcome       text NOT NULL DEFAULT '',
+  last_pages         integer NOT NULL DEFAULT 0,
   created_at         timestamptz NOT NULL DEFAULT now()
 );
+CREATE INDEX source_listing ON source (created_at DESC, id DESC);
 
 CREATE TABLE operation (
   id          uuid PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -48,6 +50,20 @@ CREATE TABLE operation (
 CREATE INDEX operation_listing ON operation (created_at DESC, id DESC);
 -- Two reindexes at once would undo each other: one open operation per kind and object.
 CREATE UNIQUE INDEX operation_open ON operation (kind, object) WHERE state IN ('pending', 'running');
+
+-- The story of a sync, for whoever watches it or asks for it again.
+CREATE TABLE sync_page (
+  operation_id uuid NOT NULL REFERENCES operation (id) ON DELETE CASCADE,
+  sequence     bigint NOT NULL CHECK (sequence > 0),
+  url          text NOT NULL CHECK (length(url) <= 2048),
+  verdict      text NOT NULL,
+  reason       text NOT NULL DEFAULT '',
+  document_id  uuid,
+  found_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+  PRIMARY KEY (operation_id, sequence),
+  UNIQUE (operation_id, url)
+);
+CREATE INDEX sync_page_age ON sync_page (found_at);
 
 CREATE TABLE discrepancy (
   id        uuid PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -71,9 +87,13 @@ ALTER TABLE operation ENABLE ROW LEVEL SECURITY;
 ALTER TABLE operation FORCE ROW LEVEL SECURITY;
 CREATE POLICY operators ON operation TO bacmr_app USING ((SELECT caller_role()) IN ('admin', 'service'));
 
+ALTER TABLE sync_page ENABLE ROW LEVEL SECURITY;
+ALTER TABLE sync_page FORCE ROW LEVEL SECURITY;
+CREATE POLICY operators ON sync_page TO bacmr_app USING ((SELECT caller_role()) IN ('admin', 'service'));
+
 ALTER TABLE discrepancy ENABLE ROW LEVEL SECURITY;
 ALTER TABLE discrepancy FORCE ROW LEVEL SECURITY;
 CREATE POLICY operators ON discrepancy TO bacmr_app USING ((SELECT caller_role()) IN ('admin', 'service'));
 
 GRANT SELECT, INSERT ON audit_event, discrepancy TO bacmr_app;
-GRANT SELECT, INSERT, UPDATE, DELETE ON source, operation TO bacmr_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON source, operation, sync_page TO bacmr_app;

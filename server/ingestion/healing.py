@@ -1,5 +1,7 @@
 """Vectors that PostgreSQL knows of and the vector store has lost: written again, without asking a model."""
 
+from collections.abc import Set
+
 import structlog
 
 from server.corpus.vectors import VectorRefs
@@ -20,7 +22,13 @@ async def heal(refs: VectorRefs, vectors: VectorStore, index: str) -> int:
     if found >= expected:
         return 0
     log.warning("vectors_lost", index=index, expected=expected, found=found)
-    held = await vectors.ids(index)
+    written = await rewrite(refs, vectors, index, await vectors.ids(index))
+    log.info("vectors_healed", index=index, written=written)
+    return written
+
+
+async def rewrite(refs: VectorRefs, vectors: VectorStore, index: str, held: Set[str] = frozenset()) -> int:
+    """Write what `index` should hold, as the system, but for the chunks in `held`; returns how many vectors."""
     written, after = 0, ""
     while stored := await refs.stored(index, after, BATCH):
         after = stored[-1][0].id
@@ -28,5 +36,4 @@ async def heal(refs: VectorRefs, vectors: VectorStore, index: str) -> int:
         if rows:
             written += await vectors.upsert(index, rows)
     await vectors.flush(index)
-    log.info("vectors_healed", index=index, written=written)
     return written
