@@ -15,7 +15,7 @@ END;
 CREATE FUNCTION answer_open(
     p_answer uuid, p_user uuid, p_conversation uuid, p_title text, p_method text, p_request uuid, p_request_hash bytea,
     p_question text, p_language text, p_reservation uuid, p_max_charge bigint, p_process uuid, p_lease_seconds float8,
-    p_open_limit integer, p_payloads json[],
+    p_open_limit integer, p_payloads json,
     OUT outcome text, OUT known_id uuid
 )
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = bacmr, pg_temp
@@ -55,10 +55,12 @@ BEGIN
         max_charge_tokens, process_id, lease_expires_at, last_sequence
     ) VALUES (
         p_answer, p_user, p_conversation, p_request, p_request_hash, p_question, p_language, p_reservation,
-        p_max_charge, p_process, clock_timestamp() + make_interval(secs => p_lease_seconds), cardinality(p_payloads)
+        p_max_charge, p_process, clock_timestamp() + make_interval(secs => p_lease_seconds), json_array_length(p_payloads)
     );
     INSERT INTO answer_event (answer_id, sequence, user_id, payload)
-    SELECT p_answer, new.sequence, p_user, new.payload FROM unnest(p_payloads) WITH ORDINALITY AS new (payload, sequence);
+    SELECT p_answer, new.sequence, p_user, new.payload
+      FROM json_array_elements(p_payloads) WITH ORDINALITY AS new (payload, sequence);
+    PERFORM usage_record(p_reservation, p_user, 'ask', '', NULL, 0);
     outcome := 'opened';
 END
 $$;
@@ -67,7 +69,7 @@ $$;
 -- what the batch delivers. Repeating a batch changes nothing.
 -- outcome: stored, cancel (stored, and its owner asked to stop it), lost (not this process's any more, or not paid for).
 CREATE FUNCTION answer_append(
-    p_answer uuid, p_process uuid, p_lease_seconds float8, p_after bigint, p_payloads json[], p_delivered bigint
+    p_answer uuid, p_process uuid, p_lease_seconds float8, p_after bigint, p_payloads json, p_delivered bigint
 ) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = bacmr, pg_temp
 AS $$
@@ -82,20 +84,21 @@ BEGIN
     UPDATE answer t
        SET lease_expires_at = clock_timestamp() + make_interval(secs => p_lease_seconds),
            delivered_tokens = greatest(t.delivered_tokens, p_delivered),
-           last_sequence = greatest(t.last_sequence, p_after + cardinality(p_payloads))
+           last_sequence = greatest(t.last_sequence, p_after + json_array_length(p_payloads))
      WHERE t.id = p_answer;
     INSERT INTO answer_event (answer_id, sequence, user_id, payload)
     SELECT a.id, p_after + new.place, a.user_id, new.payload
-      FROM unnest(p_payloads) WITH ORDINALITY AS new (payload, place)
+      FROM json_array_elements(p_payloads) WITH ORDINALITY AS new (payload, place)
     ON CONFLICT DO NOTHING;
     RETURN CASE WHEN a.cancel_requested THEN 'cancel' ELSE 'stored' END;
 END
 $$;
 
--- Stores the end of an answer with its last event, citations and trace. False when it is not this process's any more.
+-- Stores the end of an answer with its last events, citations and trace. False when it is not this process's any more.
 CREATE FUNCTION answer_close(
-    p_answer uuid, p_process uuid, p_sequence bigint, p_completed json, p_ending text, p_content text, p_model text,
-    p_refusal text, p_validation json, p_receipt json, p_citations json, p_correlation uuid, p_story jsonb
+    p_answer uuid, p_process uuid, p_after bigint, p_payloads json, p_ending text, p_content text, p_model text,
+    p_refusal text, p_validation json, p_receipt json, p_citations json, p_correlation uuid, p_story jsonb,
+    p_used bigint, p_owed bigint
 ) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = bacmr, pg_temp
 AS $$
@@ -104,14 +107,18 @@ DECLARE
 BEGIN
     UPDATE answer t
        SET state = 'completed', completed_at = now(), ending = p_ending, content = p_content, model = p_model,
-           refusal = p_refusal, validation = p_validation, receipt = p_receipt, last_sequence = p_sequence
-     WHERE t.id = p_answer AND t.process_id = p_process AND t.state = 'running' AND t.last_sequence = p_sequence - 1
+           refusal = p_refusal, validation = p_validation, receipt = p_receipt,
+           last_sequence = p_after + json_array_length(p_payloads)
+     WHERE t.id = p_answer AND t.process_id = p_process AND t.state = 'running' AND t.last_sequence = p_after
     RETURNING t.* INTO a;
     IF NOT FOUND THEN
         -- A repeated close finds its own first one.
         RETURN EXISTS (SELECT FROM answer t WHERE t.id = p_answer AND t.process_id = p_process AND t.state = 'completed');
     END IF;
-    INSERT INTO answer_event (answer_id, sequence, user_id, payload) VALUES (a.id, p_sequence, a.user_id, p_completed);
+    INSERT INTO answer_event (answer_id, sequence, user_id, payload)
+    SELECT a.id, p_after + new.place, a.user_id, new.payload
+      FROM json_array_elements(p_payloads) WITH ORDINALITY AS new (payload, place);
+    PERFORM usage_record(a.reservation_id, a.user_id, 'ask', p_model, p_used, p_owed);
     INSERT INTO answer_citation (
         answer_id, place, user_id, number, chunk_id, document_id, document_title, page, quote, start_character, end_character
     )
@@ -131,7 +138,7 @@ $$;
 
 GRANT EXECUTE ON FUNCTION
     answer_earlier(uuid, uuid),
-    answer_open(uuid, uuid, uuid, text, text, uuid, bytea, text, text, uuid, bigint, uuid, float8, integer, json[]),
-    answer_append(uuid, uuid, float8, bigint, json[], bigint),
-    answer_close(uuid, uuid, bigint, json, text, text, text, text, json, json, json, uuid, jsonb)
+    answer_open(uuid, uuid, uuid, text, text, uuid, bytea, text, text, uuid, bigint, uuid, float8, integer, json),
+    answer_append(uuid, uuid, float8, bigint, json, bigint),
+    answer_close(uuid, uuid, bigint, json, text, text, text, text, json, json, json, uuid, jsonb, bigint, bigint)
 TO bacmr_app;

@@ -11,6 +11,7 @@ from server.models.port import ProviderFailure
 
 T = TypeVar("T")
 
+Ended = Callable[[BaseException | None], None]
 STATES: Final = {"closed": 0, "opened": 1, "half-opened": 2}
 """What `circuit_breaker_state` shows for each state."""
 
@@ -30,7 +31,8 @@ class Breakers:
     """One breaker per service name, kept in this process: a shared store would be one more thing to fail.
 
     `failures` in a row open it for `open_seconds`; then one call is let through (purgatory alone would let all waiting
-    ones through) and its outcome decides. `on_state(service, state)` hears the first state and every change.
+    ones through) and its outcome decides. `on_state(service, state)` hears the first state and every change,
+    `on_call(service)` each call that is made, and what it returns how that ended.
     """
 
     def __init__(
@@ -39,10 +41,12 @@ class Breakers:
         open_seconds: float = 30.0,
         *,
         on_state: Callable[[str, int], None] = lambda service, state: None,
+        on_call: Callable[[str], Ended] = lambda service: lambda error: None,
     ) -> None:
         self._failures = failures
         self._open_seconds = open_seconds
         self._on_state = on_state
+        self._on_call = on_call
         self._contexts: dict[str, Context] = {}
         self._shown: dict[str, int] = {}
         self._on_trial: set[str] = set()
@@ -62,7 +66,7 @@ class Breakers:
         if trial:
             self._on_trial.add(service)
         self.show(service)
-        return Passage(self, service, context, trial=trial)
+        return Passage(self, service, context, self._on_call(service), trial=trial)
 
     async def call(self, service: str, call: Callable[[], Awaitable[T]]) -> T:
         """Make one call through the breaker of a service. Raises Open, or what the call raises."""
@@ -90,10 +94,11 @@ class Breakers:
 class Passage:
     """One call on its way; a context manager for calls that end in one place."""
 
-    def __init__(self, breakers: Breakers, service: str, context: Context, *, trial: bool) -> None:
+    def __init__(self, breakers: Breakers, service: str, context: Context, heard: Ended, *, trial: bool) -> None:
         self._breakers = breakers
         self._service = service
         self._context = context
+        self._heard = heard
         self._trial = trial
         self._ended = False
 
@@ -102,6 +107,7 @@ class Passage:
         if self._ended:
             return
         self._ended = True
+        self._heard(error)
         # A call from before the breaker opened has no say in the trial that may be going on since.
         if self._trial or self._context.state == CLOSED:
             if error is None:

@@ -1,10 +1,10 @@
 """The fallback chain: providers in their order, each behind its breakers, and never two of them in one answer."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import Final, TypeVar, cast
+from typing import Final, TypeVar
 
 import structlog
 
@@ -36,8 +36,8 @@ OPERATIONS: Final = ("answer", "quiz", "rerank", "translate", "standalone")
 class ModelChain:
     """Implements `server.models.port.TutorModel` over several providers, asked in order until one serves.
 
-    `last` serves what none of them could, except answers: those end in ProviderFailure, because quoting instead of
-    answering must be said to the student and not charged, which the answer room does.
+    `last` serves what none of them could, except answers and quizzes: those end in ProviderFailure, because quoting
+    instead must be said to the student and not charged, which their rooms do.
     """
 
     def __init__(
@@ -78,13 +78,13 @@ class ModelChain:
         """Count the prompt tokens at the provider where they are most, since any of them may serve."""
         return max(provider.prompt_tokens(task) for provider in self._providers)
 
-    def answer(self, task: AnswerTask) -> AsyncIterator[TextDelta | Finished]:
+    def answer(self, task: AnswerTask) -> AsyncGenerator[TextDelta | Finished]:
         """Stream an answer of the first provider that begins one; after its first text there is no other provider."""
-        return self._stream("answer", self._providers, lambda model: model.answer(task))
+        return self._stream("answer", lambda model: model.answer(task))
 
-    def quiz(self, task: QuizTask) -> AsyncIterator[DraftQuestion | Finished]:
+    def quiz(self, task: QuizTask) -> AsyncGenerator[DraftQuestion | Finished]:
         """Stream draft questions of the first provider that begins them."""
-        return self._stream("quiz", self._links(), lambda model: model.quiz(task))
+        return self._stream("quiz", lambda model: model.quiz(task))
 
     async def rerank(self, query: str, texts: Sequence[str]) -> list[float]:
         """Return a relevance score per text, all from one provider."""
@@ -98,11 +98,8 @@ class ModelChain:
         """Rewrite a follow-up question so that it can be understood without the conversation."""
         return await self._first("standalone", lambda model: model.standalone(question, history))
 
-    def _links(self) -> tuple[TutorModel, ...]:
-        return self._providers if self._last is None else (*self._providers, self._last)
-
     async def _first(self, operation: str, call: Callable[[TutorModel], Awaitable[T]]) -> T:
-        links = self._links()
+        links = self._providers if self._last is None else (*self._providers, self._last)
         for link in links:
             try:
                 result, passage = await attempted(
@@ -118,16 +115,14 @@ class ModelChain:
             return result
         raise ProviderFailure(f"no provider serves {operation}", transient=True)
 
-    async def _stream(
-        self, operation: str, links: Sequence[TutorModel], begin: Callable[[TutorModel], AsyncIterator[T]]
-    ) -> AsyncGenerator[T]:
-        for link in links:
+    async def _stream(self, operation: str, begin: Callable[[TutorModel], AsyncGenerator[T]]) -> AsyncGenerator[T]:
+        for link in self._providers:
             try:
                 (first, rest), passage = await attempted(
                     self._breakers,
                     _service(link, operation),
                     partial(_begun, begin, link),
-                    is_last=link is links[-1],
+                    is_last=link is self._providers[-1],
                 )
             except (ProviderFailure, Open) as problem:
                 self._note(link, operation, problem)
@@ -161,7 +156,7 @@ async def _in_time(call: Callable[[TutorModel], Awaitable[T]], model: TutorModel
         raise ProviderFailure(f"no reply within {STEP_SECONDS:.0f} s", transient=True) from None
 
 
-async def _begun(begin: Callable[[TutorModel], AsyncIterator[T]], model: TutorModel) -> tuple[T, AsyncGenerator[T]]:
+async def _begun(begin: Callable[[TutorModel], AsyncGenerator[T]], model: TutorModel) -> tuple[T, AsyncGenerator[T]]:
     """Return the first event of a stream and the rest; a stream that ends before any content has failed."""
     stream = begin(model)
     try:
@@ -170,7 +165,7 @@ async def _begun(begin: Callable[[TutorModel], AsyncIterator[T]], model: TutorMo
         raise ProviderFailure("the stream ended before it began", transient=True) from None
     if isinstance(first, Finished):
         raise ProviderFailure("the reply is empty", transient=True)
-    return first, cast(AsyncGenerator[T], stream)
+    return first, stream
 
 
 async def _continued(first: T, rest: AsyncGenerator[T]) -> AsyncGenerator[T]:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import Any, Final, Protocol
 
@@ -60,6 +60,7 @@ class OpenAITutor:
         supports_schema: bool = True,
         timeout_seconds: float = 60.0,
         observe: Observe = unobserved,
+        trace_headers: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._name = name
         self._model = model
@@ -68,6 +69,7 @@ class OpenAITutor:
         self._supports_schema = supports_schema
         self._token_factor = 1.0 if "api.openai.com" in base_url else _OTHER_TOKENIZERS
         self._observe = observe
+        self._trace_headers = trace_headers
         self._client = client(base_url, api_key, timeout_seconds)
 
     @property
@@ -91,12 +93,12 @@ class OpenAITutor:
         schema = json.dumps(prompts.quiz_schema(task.kinds)) if self._supports_schema else ""
         return math.ceil((_count(prompts.quiz_messages(task)) + tokens.count(schema)) * self._token_factor)
 
-    def answer(self, task: AnswerTask) -> AsyncIterator[TextDelta | Finished]:
+    def answer(self, task: AnswerTask) -> AsyncGenerator[TextDelta | Finished]:
         """Stream an answer; the last event is `Finished`. Closing the iterator stops the provider."""
         model = self._small_model if task.small else self._model
         return self._stream(model, prompts.answer_messages(task), task.max_tokens)
 
-    async def quiz(self, task: QuizTask) -> AsyncIterator[DraftQuestion | Finished]:
+    async def quiz(self, task: QuizTask) -> AsyncGenerator[DraftQuestion | Finished]:
         """Stream draft questions as they become complete; drafts of another shape are dropped."""
         objects, found = ObjectStream("stem"), 0
         schema = _schema("quiz", prompts.quiz_schema(task.kinds))
@@ -185,7 +187,7 @@ class OpenAITutor:
         request: Options = {
             "model": model,
             "messages": messages,
-            "extra_headers": correlation(),
+            "extra_headers": {**correlation(), **self._trace_headers()},
             "extra_body": {self._token_param: max_tokens},
         }
         if response_format is not None and self._supports_schema:

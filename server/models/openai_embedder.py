@@ -1,7 +1,7 @@
 """Embeddings from any endpoint that speaks OpenAI's embeddings protocol."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final
@@ -30,10 +30,12 @@ class OpenAIEmbedder:
         *,
         timeout_seconds: float = 30.0,
         observe: Observe = unobserved,
+        trace_headers: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._model = model
         self._dimensions = dimensions
         self._observe = observe
+        self._trace_headers = trace_headers
         self._client = client(base_url, api_key, timeout_seconds)
         self._takes_dimensions = True
 
@@ -76,7 +78,7 @@ class OpenAIEmbedder:
             model=self._model,
             input=texts,
             encoding_format="base64",
-            extra_headers=correlation(),
+            extra_headers={**correlation(), **self._trace_headers()},
         )
         if self._takes_dimensions:
             with suppress(openai.BadRequestError):

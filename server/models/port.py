@@ -3,7 +3,7 @@
 All methods raise `ProviderFailure` (and nothing else but cancellation) when the provider cannot serve them.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -177,10 +177,10 @@ class TutorModel(Protocol):
     def prompt_tokens(self, task: AnswerTask | QuizTask) -> int:
         """Count the prompt tokens this task will use, before it is sent. An upper bound is allowed, a lower one not."""
 
-    def answer(self, task: AnswerTask) -> AsyncIterator[TextDelta | Finished]:
+    def answer(self, task: AnswerTask) -> AsyncGenerator[TextDelta | Finished]:
         """Stream an answer that cites its sources as [n]; the last event is `Finished`. Closing the stream stops it."""
 
-    def quiz(self, task: QuizTask) -> AsyncIterator[DraftQuestion | Finished]:
+    def quiz(self, task: QuizTask) -> AsyncGenerator[DraftQuestion | Finished]:
         """Stream draft questions as they become complete; the last event is `Finished`."""
 
     async def rerank(self, query: str, texts: Sequence[str]) -> list[float]:

@@ -5,10 +5,9 @@ event follow; if the process dies, the lease runs out and `recovery` closes the 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TypeVar
 from uuid import UUID
 
 import structlog
@@ -43,19 +42,18 @@ from server.retrieval.passage import Degraded, Passage, SearchResult, Step
 from server.retrieval.settlement import Settlement
 from server.retrieval.store import AnswerStore
 from server.retrieval.trace import Trace
-from server.telemetry.metrics import record_degraded_step
+from server.telemetry.metrics import record_degraded_step, record_first_token
 from server.text.tokens import count
 from server.wallet.service import WalletService
 
 log = structlog.get_logger(__name__)
-
-T = TypeVar("T")
 
 ENDINGS = {
     FinishReason.STOP: Ending.STOP,
     FinishReason.LENGTH: Ending.LENGTH,
     FinishReason.FILTERED: Ending.INTERRUPTED,
 }
+METHOD = "Ask"
 CHEAPER = "The wallet holds too few tokens for the full plan; fewer passages and the smaller model were used."
 QUOTED = "No model answered; the passages are quoted instead and the model is not charged."
 
@@ -230,7 +228,7 @@ class Generation:
     async def _generate(self, model: TutorModel, task: AnswerTask, *, free: bool) -> Ending:
         self._free, self._dispatched = free, True
         finished: Finished | None = None
-        async with closing(model.answer(task)) as events:
+        async with aclosing(model.answer(task)) as events:
             async for event in events:
                 if isinstance(event, TextDelta):
                     if not self.journal.has_text:
@@ -275,18 +273,23 @@ class Generation:
             )
         if outcome == "lost":
             raise Lost
+        if text_tokens and not self._text_tokens:
+            record_first_token(METHOD, self._trace.seconds)
         self._text_tokens += text_tokens
         if outcome == "cancel":
             self.stop(Ending.CANCELLED)
 
     def _owed(self, text_tokens: int) -> int:
         """Return what the answer costs with this much text: nothing before the prompt was sent, or for quotations."""
+        return pricing.charge(self._commission.opening.max_charge_tokens, *self._used(text_tokens))
+
+    def _used(self, text_tokens: int) -> tuple[int, int]:
+        """Return the tokens of the prompt and of the completion that the model call processed."""
         if self._free or not self._dispatched:
-            return 0
-        used = (self._prompt_tokens, text_tokens)
+            return 0, 0
         if self._usage is not None:
-            used = (self._usage.prompt_tokens, self._usage.completion_tokens)
-        return pricing.charge(self._commission.opening.max_charge_tokens, *used)
+            return self._usage.prompt_tokens, self._usage.completion_tokens
+        return self._prompt_tokens, text_tokens
 
     async def _close(self, ending: Ending, checked: citations.Checked) -> None:
         opening, means = self._commission.opening, self._means
@@ -299,27 +302,24 @@ class Generation:
         self._trace.breakers(means.breakers())
         self._trace.reached("settled")
         end = Closing(
-            ending, self.journal.text, self._model, checked.citations, checked.validation, receipt, self._refusal
+            ending,
+            self.journal.text,
+            self._model,
+            checked.citations,
+            checked.validation,
+            receipt,
+            sum(self._used(self._text_tokens)),
+            owed,
+            self._refusal,
         )
-        completed = Event(
-            self.journal.last_sequence + 1,
-            Completed(ending, checked.citations, checked.validation, receipt, self._model, self._refusal),
+        last = self.journal.last(
+            Completed(ending, checked.citations, checked.validation, receipt, self._model, self._refusal)
         )
         await means.settlement.close(
             opening.answer_id,
             end,
-            completed,
+            last,
             correlation_id=self._commission.correlation_id,
             story=self._trace.story(),
         )
-        self.journal.end(completed)
-
-
-@asynccontextmanager
-async def closing(events: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
-    """Close a model's stream on the way out, which stops it."""
-    try:
-        yield events
-    finally:
-        if isinstance(events, AsyncGenerator):
-            await events.aclose()
+        self.journal.end(last)

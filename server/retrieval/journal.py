@@ -1,7 +1,7 @@
 """The events of one running answer: written in small batches, shown to followers once they are durable.
 
-The first text is written at once, later text every `interval_seconds`; text that arrives meanwhile becomes one event.
-So a fast model costs few writes and a slow one is seen word by word.
+The first text is written at once, later text at growing intervals; text that arrives meanwhile becomes one event. So a
+fast model costs few writes, a slow one is seen word by word, and a long answer does not cost a write for every word.
 """
 
 import asyncio
@@ -12,6 +12,8 @@ from server.refusal import StoreUnavailable
 from server.retrieval.events import Completed, Delta, Event, Heartbeat, Payload
 
 INTERVAL_SECONDS = 0.06
+LONGEST_INTERVAL_SECONDS = 0.25
+INTERVAL_GROWTH = 1.2
 COMPANY_SECONDS = 0.01
 """Events without text wait this long for the first text, to be written together."""
 HEARTBEAT_SECONDS = 4.0
@@ -73,26 +75,35 @@ class Journal:
         self._pending_any.set()
 
     async def keep(self) -> None:
-        """Write batches until stopped; raises Lost when the answer is no longer ours to write."""
+        """Write batches until stopped, all text included; raises Lost when the answer is no longer ours to write."""
+        interval = INTERVAL_SECONDS
         while not self._stopped.is_set():
             if not await _set_within(self._heartbeat_seconds, self._pending_any):
                 self.append(Heartbeat())
             await _set_within(COMPANY_SECONDS, self._pending_text)
+            if self._stopped.is_set():
+                break
             text = self._pending_text.is_set()
             await self._flush()
             if text:
-                await _set_within(INTERVAL_SECONDS, self._stopped)
-        await self._flush()
+                await _set_within(interval, self._stopped)
+                interval = min(LONGEST_INTERVAL_SECONDS, interval * INTERVAL_GROWTH)
+        if any(isinstance(payload, list) for payload in self._pending):
+            await self._flush()
 
     def stop(self) -> None:
-        """Let `keep` write what is pending and return."""
+        """Let `keep` write pending text and return; what else is pending goes with the end (`last`)."""
         self._stopped.set()
         self._pending_any.set()
         self._pending_text.set()
 
-    def end(self, completed: Event) -> None:
-        """Show the last event, which was stored together with the end of the answer."""
-        self._show([completed])
+    def last(self, completed: Completed) -> list[Event]:
+        """Return the events to store together with the end of the answer."""
+        return self._batch([*self._pending, completed])
+
+    def end(self, last: Sequence[Event]) -> None:
+        """Show the last events, now that they are stored."""
+        self._show(last)
 
     def give_up(self) -> None:
         """Tell followers to read on from the store."""
@@ -119,11 +130,7 @@ class Journal:
         self._pending_text.clear()
         if not self._pending:
             return
-        first = self.last_sequence + 1
-        batch = [
-            Event(first + place, Delta("".join(payload)) if isinstance(payload, list) else payload)
-            for place, payload in enumerate(self._pending)
-        ]
+        batch = self._batch(self._pending)
         self._pending = []
         try:
             await self._write_through(batch)
@@ -131,6 +138,12 @@ class Journal:
             self.give_up()
             raise
         self._show(batch)
+
+    def _batch(self, payloads: Sequence[Payload | list[str]]) -> list[Event]:
+        return [
+            Event(sequence, Delta("".join(payload)) if isinstance(payload, list) else payload)
+            for sequence, payload in enumerate(payloads, start=self.last_sequence + 1)
+        ]
 
     async def _write_through(self, batch: Sequence[Event]) -> None:
         for pause in RETRY_SECONDS:

@@ -1,7 +1,7 @@
 """The end of an answer, money first: the hold is resolved, then the end is stored. Each step may be repeated."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 from uuid import UUID
@@ -70,12 +70,15 @@ class Settlement:
         self,
         answer_id: UUID,
         closing: Closing,
-        completed: Event,
+        last: Sequence[Event],
         *,
         correlation_id: UUID,
         story: str | None,
     ) -> None:
-        """Store the end of an answer; raises Lost when it is not ours any more or PostgreSQL cannot be reached."""
+        """Store the end of an answer with its last events.
+
+        Raises Lost when it is not ours any more or PostgreSQL cannot be reached.
+        """
 
         async def store() -> bool:
             async with self._database.session() as session:
@@ -83,7 +86,7 @@ class Settlement:
                     session,
                     answer_id,
                     closing,
-                    completed,
+                    last,
                     process_id=self._process_id,
                     correlation_id=correlation_id,
                     story=story,

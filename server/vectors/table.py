@@ -12,6 +12,8 @@ from server.vectors.port import Hit, Vector, VectorFilter
 
 _SPARSE_SHARE: Final = 0.3
 """A query with a smaller share of values that are not zero is cheaper to score by those dimensions alone."""
+_BLOCK_VALUES: Final = 1 << 18
+"""Values multiplied at a time: they stay in the cache, and OpenBLAS starts no threads, dearer than what they gain."""
 _LEAST_CAPACITY: Final = 1_024
 _GROWTH: Final = 1.5
 _WASTE: Final = 0.5
@@ -135,10 +137,12 @@ class Table:
 def _scores(columns: NDArray[np.float32], unit: Vector, count: int) -> NDArray[np.float32]:
     """Return the product of `unit` with the first `count` columns."""
     places = np.flatnonzero(unit)
-    if len(places) > _SPARSE_SHARE * len(unit):
-        product: NDArray[np.float32] = unit @ columns[:, :count]
-        return product
-    scores, part = np.zeros(count, np.float32), np.empty(count, np.float32)
-    for place in places:
-        scores += np.multiply(columns[place, :count], unit[place], out=part)
+    sparse = len(places) <= _SPARSE_SHARE * len(unit)
+    weights = unit[places] if sparse else unit
+    scores = np.empty(count, np.float32)
+    width = max(1, _BLOCK_VALUES // max(1, len(weights)))
+    for start in range(0, count, width):
+        end = min(start + width, count)
+        block = columns[places, start:end] if sparse else columns[:, start:end]
+        np.matmul(weights, block, out=scores[start:end])
     return scores

@@ -1,4 +1,4 @@
-"""Vectors from words: stems and their letter n-grams, hashed with signs into 1024 dimensions.
+"""Vectors from words: stems and their letter n-grams, hashed with signs into 1024 or 1536 dimensions.
 
 Deterministic and offline; French and Arabic questions find passages that share words, stems or parts of words with
 them. It knows no synonyms beyond those, and nothing across languages but what the caller translates. On the
@@ -18,11 +18,14 @@ from numpy.typing import NDArray
 
 from server.models.local.frequency import weight
 from server.models.port import Matrix, Purpose
-from server.text.analysis import terms
+from server.text.analysis import ANALYSIS_VERSION, terms
 
 DIMENSIONS: Final = 1024
-NAME: Final = f"local-hash-{DIMENSIONS}-v1"
-"""Another table, hash or analysis makes another vector space: raise the version with it."""
+SIZES: Final = (DIMENSIONS, 1536)
+PREFIX: Final = "local-hash-"
+_TABLE_VERSION: Final = 1
+"""Raise it with another table or hash: they make another vector space, as another analysis does."""
+_VERSION: Final = _TABLE_VERSION + ANALYSIS_VERSION - 1
 
 STEM_WEIGHT: Final = 2.0
 SHORTEST_NGRAM: Final = 3
@@ -45,7 +48,7 @@ def _importance(feature: str) -> float:
 
 
 @lru_cache(_CACHED_STEMS)
-def _stem_vector(stem: str) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+def _stem_vector(stem: str, dimensions: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Return one stem's sparse vector of length 1, times the stem's own weight: places and values."""
     padded = f"^{stem}$"
     sizes = range(SHORTEST_NGRAM, LONGEST_NGRAM + 1)
@@ -58,34 +61,33 @@ def _stem_vector(stem: str) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
     for feature, value in features.items():
         digest = hashlib.blake2b(feature.encode("utf-8", "replace"), digest_size=8 * HASHES_PER_FEATURE).digest()
         for hashed in np.frombuffer(digest, dtype="<u8").tolist():
-            places.append(hashed % DIMENSIONS)
+            places.append(hashed % dimensions)
             values.append(value * scale if hashed >> 63 else -value * scale)
-    return np.array(places, dtype=np.intp), np.array(values, dtype=np.float32)
+    return np.array(places, dtype=np.intp), np.array(values)
 
 
-def embed(texts: Sequence[str]) -> Matrix:
-    """Return one unit vector per text, shape (texts, 1024). A text without any word gets the first axis."""
+def embed_stems(stems: Sequence[str], dimensions: int = DIMENSIONS) -> NDArray[np.float32]:
+    """Return the unit vector, shape (dimensions,), of a text given as its stems; without any, the first axis."""
     places: list[NDArray[np.intp]] = []
-    values: list[NDArray[np.float32]] = []
-    counts: list[float] = []
-    rows: list[int] = []
+    values: list[NDArray[np.float64]] = []
+    for stem, count in Counter(stems).items():
+        stem_places, stem_values = _stem_vector(stem, dimensions)
+        places.append(stem_places)
+        values.append(stem_values if count == 1 else stem_values * (count * (1.0 + SATURATION) / (count + SATURATION)))
+    if not places:
+        first_axis = np.zeros(dimensions, dtype=np.float32)
+        first_axis[0] = 1.0
+        return first_axis
+    vector = np.bincount(np.concatenate(places), np.concatenate(values), minlength=dimensions)
+    return np.asarray(vector / np.linalg.norm(vector), dtype=np.float32)
+
+
+def embed(texts: Sequence[str], dimensions: int = DIMENSIONS) -> Matrix:
+    """Return one unit vector per text, shape (texts, dimensions)."""
+    matrix = np.zeros((len(texts), dimensions), dtype=np.float32)
     for row, text in enumerate(texts):
-        for stem, count in Counter(terms(text)).items():
-            stem_places, stem_values = _stem_vector(stem)
-            places.append(stem_places)
-            values.append(stem_values)
-            counts.append(count * (1.0 + SATURATION) / (count + SATURATION))
-            rows.append(row)
-    matrix = np.zeros((len(texts), DIMENSIONS), dtype=np.float32)
-    if places:
-        sizes = [len(stem_places) for stem_places in places]
-        flat = np.concatenate(places) + np.repeat(np.array(rows, dtype=np.intp) * DIMENSIONS, sizes)
-        weighted = np.concatenate(values) * np.repeat(np.array(counts, dtype=np.float32), sizes)
-        matrix += np.bincount(flat, weighted, minlength=matrix.size).reshape(matrix.shape).astype(np.float32)
-    lengths = np.linalg.norm(matrix, axis=1)
-    matrix[lengths == 0.0, 0] = 1.0
-    lengths[lengths == 0.0] = 1.0
-    return np.asarray(matrix / lengths[:, None], dtype=np.float32)
+        matrix[row] = embed_stems(terms(text), dimensions)
+    return matrix
 
 
 FEW_TEXTS: Final = 4
@@ -93,21 +95,24 @@ FEW_TEXTS: Final = 4
 
 
 class LocalEmbedder:
-    """The embedded default of the Embedder port."""
+    """The embedded default of the Embedder port; `dimensions` is one of `SIZES`."""
+
+    def __init__(self, dimensions: int = DIMENSIONS) -> None:
+        self._dimensions = dimensions
 
     @property
     def name(self) -> str:
         """Name and version of the vector space."""
-        return NAME
+        return f"{PREFIX}{self._dimensions}-v{_VERSION}"
 
     @property
     def dimensions(self) -> int:
         """Length of each vector."""
-        return DIMENSIONS
+        return self._dimensions
 
     async def embed(self, texts: Sequence[str], purpose: Purpose) -> Matrix:
         """Return one unit vector per text; questions and passages are treated alike."""
         del purpose
         if len(texts) <= FEW_TEXTS:
-            return embed(texts)
-        return await asyncio.to_thread(embed, texts)
+            return embed(texts, self._dimensions)
+        return await asyncio.to_thread(embed, texts, self._dimensions)

@@ -135,7 +135,7 @@ def _candidates(asked: Question, language: Language, sources: Sequence[Source]) 
                 continue
             # A heading names what the sentence below it speaks of, but is not quoted with it.
             found, heading = sentence(f"{heading} {piece}"), ""
-            if found.length >= SHORTEST_SENTENCE_TERMS and not piece.endswith(("?", "؟")):
+            if len(found.stems) >= SHORTEST_SENTENCE_TERMS and not piece.endswith(("?", "؟")):
                 pieces.append((source.number, piece))
                 analysed.append(found)
                 context.append((float(stands), _elsewhere(asked, found, before), _elsewhere(asked, found, whole)))
@@ -151,7 +151,7 @@ def _elsewhere(asked: Question, found: Passage, other: Passage | None) -> float:
     if other is None:
         return 0.0
     total = sum(asked.weights.values()) or 1.0
-    held = (stem for stem in asked.weights if stem in other.positions and stem not in found.positions)
+    held = (stem for stem in asked.weights if stem in other and stem not in found)
     return sum(asked.weights[stem] for stem in held) / total
 
 

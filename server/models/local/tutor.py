@@ -5,7 +5,7 @@ It costs nothing, needs no network and never fails; it quotes instead of writing
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
 from server.models.local.answerer import answer
@@ -58,7 +58,7 @@ class LocalTutor:
         asked = task.question if isinstance(task, AnswerTask) else task.topic
         return count(asked) + sum(count(source.text) for source in task.sources)
 
-    async def answer(self, task: AnswerTask) -> AsyncIterator[TextDelta | Finished]:
+    async def answer(self, task: AnswerTask) -> AsyncGenerator[TextDelta | Finished]:
         """Stream quoted sentences with their citations, one sentence a delta."""
         tokens = 0
         for text in answer(task):
@@ -67,7 +67,7 @@ class LocalTutor:
             await asyncio.sleep(0)
         yield self._finished(task, tokens)
 
-    async def quiz(self, task: QuizTask) -> AsyncIterator[DraftQuestion | Finished]:
+    async def quiz(self, task: QuizTask) -> AsyncGenerator[DraftQuestion | Finished]:
         """Stream draft questions made from the sources' sentences; the same task and seed give the same quiz."""
         tokens = 0
         for draft in write(task):

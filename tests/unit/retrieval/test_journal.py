@@ -52,7 +52,7 @@ def journal(disk: Disk) -> Journal:
 async def finish(journal: Journal) -> None:
     journal.stop()
     await journal.keep()
-    journal.end(Event(journal.last_sequence + 1, END))
+    journal.end(journal.last(END))
 
 
 async def seen(journal: Journal, after: int = 0) -> list[Event]:
@@ -110,6 +110,19 @@ async def test_events_before_the_first_text_are_written_with_it(journal: Journal
     assert len(disk.batches) == 1
     journal.stop()
     await keeper
+    await stream.aclose()
+
+
+async def test_what_follows_the_last_text_is_stored_with_the_end_and_costs_no_write(journal: Journal, disk: Disk) -> None:
+    keeper = asyncio.create_task(journal.keep())
+    journal.append(Delta("texte"))
+    stream = journal.follow(1)
+    await anext(stream)
+    journal.append(Progress(Stage.CHECKING))
+    journal.stop()
+    await keeper
+    assert disk.events == [Event(2, Delta("texte"))]
+    assert journal.last(END) == [Event(3, Progress(Stage.CHECKING)), Event(4, END)]
     await stream.aclose()
 
 
