@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -146,7 +146,7 @@ class ScriptedModel(Breakable):
     def prompt_tokens(self, task: AnswerTask | QuizTask) -> int:
         return 40 + sum(count(source.text) for source in task.sources)
 
-    async def answer(self, task: AnswerTask) -> AsyncIterator[TextDelta | Finished]:
+    async def answer(self, task: AnswerTask) -> AsyncGenerator[TextDelta | Finished]:
         self.tasks.append(task)
         self._ask("answer", FAILURE)
         for place, word in enumerate(self.words):
@@ -158,7 +158,7 @@ class ScriptedModel(Breakable):
         text = "".join(self.words)
         yield Finished(FinishReason.STOP, self.usage or Usage(self.prompt_tokens(task), count(text)), self.name)
 
-    async def quiz(self, task: QuizTask) -> AsyncIterator[DraftQuestion | Finished]:
+    async def quiz(self, task: QuizTask) -> AsyncGenerator[DraftQuestion | Finished]:
         self._ask("quiz", FAILURE)
         yield Finished(FinishReason.STOP, Usage(0, 0), self.name)
 

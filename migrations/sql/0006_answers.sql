@@ -116,8 +116,9 @@ CREATE POLICY own ON trace TO bacmr_app
     USING (user_id = (SELECT caller_id()) OR (SELECT caller_role()) IN ('admin', 'service'))
     WITH CHECK (user_id = (SELECT caller_id()) OR (SELECT caller_role()) = 'service');
 
--- Answers, events, citations and traces are written by the functions alone, and never changed.
+-- Answers, events, citations and traces of answers are written by the functions alone, and never changed.
 GRANT SELECT, INSERT, UPDATE, DELETE ON rating TO bacmr_app;
 GRANT SELECT, UPDATE (cancel_requested, process_id, lease_expires_at) ON answer TO bacmr_app;
 GRANT SELECT, DELETE ON conversation, answer_event, trace TO bacmr_app;
+GRANT INSERT ON trace TO bacmr_app;
 GRANT SELECT ON answer_citation TO bacmr_app;

@@ -22,7 +22,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A stage began: searching, writing, checking."""
+    """A stage began: searching, writing."""
 
     stage: str
     kind: Literal["progress"] = "progress"

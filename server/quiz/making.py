@@ -16,7 +16,7 @@ from server.caller import Caller, acting_as, current, detached, system
 from server.corpus.passage import CorpusFilter
 from server.corpus.service import CorpusService
 from server.database.once import fingerprint
-from server.database.pool import Database
+from server.database.pool import Connection, Database
 from server.models.port import (
     DraftQuestion,
     Finished,
@@ -43,7 +43,9 @@ from server.refusal import (
     ShuttingDown,
     StoreUnavailable,
 )
+from server.retrieval.passage import Step
 from server.retrieval.search import RetrievalService
+from server.retrieval.usage import record_use
 from server.text.detection import detect
 from server.text.language import Language
 from server.text.tokens import count
@@ -51,6 +53,7 @@ from server.wallet.service import Hold, WalletService
 
 log = structlog.get_logger(__name__)
 
+PURPOSE = "quiz"
 HEARTBEAT_SECONDS = 10.0
 ABANDONED_SECONDS = 60.0
 """A maker that has been silent for this long is dead."""
@@ -58,6 +61,10 @@ POLL_SECONDS = 0.5
 """How often a reader looks for events that another process stores."""
 DRAFTS_PER_QUESTION = 2
 """Drafts asked of the model per question wanted, since some do not hold."""
+QUOTED = "No model answered; the questions are made of the pages' own sentences and the model is not charged."
+
+Drafted = tuple[DraftQuestion | Finished, bool]
+"""What a model drafts, and whether it is free of charge."""
 
 _ENDINGS: dict[str, type[Refusal]] = {kind.reason: kind for kind in (NoPassages, ModelUnavailable, StoreUnavailable)}
 """Refusals that end a quiz after it began; every reader of its stream gets the same one."""
@@ -88,15 +95,17 @@ class QuizMaker:
         corpus: CorpusService,
         model: TutorModel,
         *,
+        quoting: TutorModel | None = None,
         open_limit: int,
     ) -> None:
-        """`open_limit` bounds the unfinished quizzes of one person."""
+        """`quoting` drafts free of charge when `model` cannot; `open_limit` bounds a person's unfinished quizzes."""
         self._database = database
         self._store = QuizStore()
         self._wallet = wallet
         self._retrieval = retrieval
         self._corpus = corpus
         self._model = model
+        self._quoting = quoting
         self._open_limit = open_limit
         self._bells: dict[UUID, Bell] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -177,7 +186,7 @@ class QuizMaker:
         ended = Completed(0, None, "", ModelUnavailable.reason)
         hold: Hold | None = None
         try:
-            async with self._wallet.hold(owner_id, price.estimate_tokens, "quiz", request.request_id) as hold:
+            async with self._wallet.hold(owner_id, price.estimate_tokens, PURPOSE, request.request_id) as hold:
                 await writer.emit(Started(quiz_id, hold.reservation.id, price.max_charge_tokens))
                 ended = await self._write(writer, request, price, hold)
         except Refusal as refusal:
@@ -218,27 +227,62 @@ class QuizMaker:
         asked: set[str] = set()
         drafted, model = 0, self._model.name
         spent = self._model.prompt_tokens(task)
-        async with aclosing(_with_heartbeat(self._model.quiz(task), writer.beat)) as drafts:
-            async for event in drafts:
+        async with aclosing(_with_heartbeat(self._drafts(writer, task), writer.beat)) as drafts:
+            async for event, free in drafts:
                 if isinstance(event, Finished):
-                    model, spent = event.model, event.usage.prompt_tokens + event.usage.completion_tokens
+                    model = event.model
+                    spent = 0 if free else event.usage.prompt_tokens + event.usage.completion_tokens
                     break
-                drafted, spent = drafted + 1, spent + _tokens(event)
+                drafted, spent = drafted + 1, 0 if free else spent + _tokens(event)
                 backed = _judge(event, sources, asked)
                 if backed is None:
                     continue
                 asked.add(signature(event))
-                charge = min(spent, price.max_charge_tokens)
                 await writer.ask(
                     _question(backed, len(asked), sources[event.source_number - 1], task.topic),
-                    partial(self._wallet.delivered, reservation_id=hold.reservation.id, tokens=charge),
+                    partial(self._delivered, hold=hold, model=model, spent=spent, price=price),
                 )
                 if len(asked) == wanted:
                     break
         if not asked:
             raise NoPassages("The pages found do not carry a question; choose another topic or other filters.")
+        async with self._database.transaction() as connection:
+            await self._used(connection, hold, model, spent, price)
         hold.spend(min(spent, price.max_charge_tokens))
         return Completed(drafted - len(asked), None, model)
+
+    async def _drafts(self, writer: QuizWriter, task: QuizTask) -> AsyncGenerator[Drafted]:
+        """Yield what the model drafts; what the quoting one does when the model fails before its first draft."""
+        began = False
+        try:
+            async with aclosing(self._model.quiz(task)) as drafts:
+                async for draft in drafts:
+                    began = True
+                    yield draft, False
+            return
+        except ProviderFailure:
+            if began or self._quoting is None:
+                raise
+        await writer.emit(StepDegraded(Step.MODEL.value, QUOTED))
+        async with aclosing(self._quoting.quiz(task)) as drafts:
+            async for draft in drafts:
+                yield draft, True
+
+    async def _delivered(self, connection: Connection, *, hold: Hold, model: str, spent: int, price: Quote) -> None:
+        await self._wallet.delivered(connection, hold.reservation.id, min(spent, price.max_charge_tokens))
+        await self._used(connection, hold, model, spent, price)
+
+    async def _used(self, connection: Connection, hold: Hold, model: str, spent: int, price: Quote) -> None:
+        """Record what was used before it is charged, so that no charge stands without its use."""
+        await record_use(
+            connection,
+            hold.reservation.id,
+            hold.reservation.user_id,
+            PURPOSE,
+            model=model,
+            used_tokens=spent,
+            owed_tokens=min(spent, price.max_charge_tokens),
+        )
 
     async def _sources(self, writer: QuizWriter, request: QuizRequest) -> Sequence[QuizSource]:
         if request.chunk_ids:
@@ -293,8 +337,8 @@ def _tokens(draft: DraftQuestion) -> int:
 
 
 async def _with_heartbeat(
-    drafts: AsyncIterator[DraftQuestion | Finished], beat: Callable[[], Awaitable[None]]
-) -> AsyncGenerator[DraftQuestion | Finished]:
+    drafts: AsyncGenerator[Drafted], beat: Callable[[], Awaitable[None]]
+) -> AsyncGenerator[Drafted]:
     """Pass drafts on and beat while the model is silent; closing it closes the model's stream."""
     pending = asyncio.ensure_future(anext(drafts, None))
     try:
@@ -311,5 +355,4 @@ async def _with_heartbeat(
     finally:
         pending.cancel()
         await asyncio.gather(pending, return_exceptions=True)
-        if isinstance(drafts, AsyncGenerator):
-            await drafts.aclose()
+        await drafts.aclose()

@@ -117,7 +117,11 @@ class Orphan:
 
 @dataclass(frozen=True, slots=True)
 class Closing:
-    """How an answer ended, as it is stored with its last events."""
+    """How an answer ended, as it is stored with its last events.
+
+    `used_tokens` is what its model call processed, None when the process that knew died; `owed_tokens` is what of it is
+    the student's to pay.
+    """
 
     ending: Ending
     content: str
@@ -125,4 +129,6 @@ class Closing:
     citations: tuple[Citation, ...]
     validation: Validation
     receipt: Receipt | None
+    used_tokens: int | None
+    owed_tokens: int
     refusal: str = ""

@@ -188,7 +188,7 @@ class AnswerService:
     # How an answer begins
 
     async def _begin(self, question: Question, request_hash: bytes, who: Caller) -> UUID:
-        user_id = _user_id()
+        user_id, trace = _user_id(), Trace(question.text)
         async with self._means.database.session() as session:
             earlier = await self._means.store.earlier(session, user_id, question.request_id)
         if earlier is not None:
@@ -202,7 +202,7 @@ class AnswerService:
         finding = self._spawn(self._find(question, prelude.history))
         try:
             quote, reservation = await self._reserve(user_id, prelude.frame_tokens)
-            return await self._open(question, request_hash, who, prelude, quote, reservation, finding)
+            return await self._open(question, request_hash, who, prelude, quote, reservation, finding, trace)
         except BaseException:
             finding.cancel()
             raise
@@ -255,6 +255,7 @@ class AnswerService:
         quote: pricing.Quote,
         reservation: Reservation,
         finding: "asyncio.Task[Finding]",
+        trace: Trace,
     ) -> UUID:
         opening = Opening(
             answer_id=uuid4(),
@@ -291,7 +292,6 @@ class AnswerService:
             await self._means.wallet.release(reservation.id, uuid4())
             return stored.known_id
         frame = replace(prelude.frame, small=quote.plan.small)
-        trace = Trace(question.text)
         trace.quoted(quote, str(reservation.id))
         commission = Commission(opening, opened, quote, frame, prelude.frame_tokens, finding, who.request_id, trace)
         self._start(opening.answer_id, Generation(commission, self._means))

@@ -12,7 +12,7 @@ from server.database.pages import Page
 from server.database.pool import Connection, Database
 from server.refusal import NotFound, NotSignedIn
 from server.retrieval.answer import Answer, Conversation, Rating
-from server.retrieval.store import ConversationStore
+from server.retrieval.store import ConversationStore, TraceStore
 
 
 class ConversationService:
@@ -87,7 +87,7 @@ class ConversationService:
     async def trace(self, request_id: UUID) -> dict[str, Any]:
         """Return the story of a request by its own id or its call's correlation id, for operators."""
         async with self._database.transaction() as connection:
-            story = await self._store.story(connection, request_id)
+            story = await TraceStore().story(connection, request_id)
         if story is None:
             raise NotFound
         return story

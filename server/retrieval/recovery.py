@@ -12,11 +12,12 @@ from server.retrieval.answer import Closing, Orphan
 from server.retrieval.events import Completed, Delta, Ending, Event, PassagesFound, Validation
 from server.retrieval.generation import Means
 from server.retrieval.journal import Lost
+from server.retrieval.store import TraceStore
 
 log = structlog.get_logger(__name__)
 
 RETENTION_DAYS = 30
-"""Events of completed answers are kept this long; the answers themselves stay."""
+"""Events of completed answers and stories are kept this long; the answers themselves stay."""
 
 
 class Recovery:
@@ -50,9 +51,10 @@ class Recovery:
         return len(orphans)
 
     async def forget(self, days: int = RETENTION_DAYS) -> int:
-        """Delete old events of completed answers; returns how many."""
+        """Delete old events of completed answers, and old stories; returns how many events."""
         with caller.acting_as(caller.system()):
             async with self._means.database.transaction() as connection:
+                await TraceStore().forget(connection, days)
                 return await self._means.store.forget(connection, days)
 
     async def _close(self, orphan: Orphan) -> None:
@@ -65,14 +67,16 @@ class Recovery:
         receipt = await self._means.settlement.settle(
             orphan.answer_id, orphan.reservation_id, orphan.request_id, orphan.delivered_tokens
         )
-        closing = Closing(ending, text, "", checked.citations, checked.validation, receipt, refusal)
+        closing = Closing(
+            ending, text, "", checked.citations, checked.validation, receipt, None, orphan.delivered_tokens, refusal
+        )
         completed = Event(
             events[-1].sequence + 1, Completed(ending, checked.citations, checked.validation, receipt, "", refusal)
         )
         await self._means.settlement.close(
             orphan.answer_id,
             closing,
-            completed,
+            [completed],
             correlation_id=orphan.request_id,
             story=None,
         )

@@ -13,6 +13,7 @@ from server.retrieval.generation import Means
 from server.retrieval.query import Understanding, counterparts
 from server.retrieval.recovery import Recovery
 from server.retrieval.search import Library, LiveIndex, RetrievalService
+from server.retrieval.searching import SearchService
 from server.retrieval.settlement import Settlement
 from server.retrieval.store import AnswerStore, ConversationStore
 from server.vectors.port import VectorStore
@@ -39,10 +40,11 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class RetrievalRoom:
-    """What others use: `search` for passages (also by quizzes), `answers` and `conversations` for students,
+    """What others use: `search` for passages (by quizzes), `searches`, `answers` and `conversations` for students,
     `recovery` for the schedule and the start of the server."""
 
     search: RetrievalService
+    searches: SearchService
     answers: AnswerService
     conversations: ConversationService
     recovery: Recovery
@@ -83,4 +85,5 @@ def furnish(
     search = RetrievalService(library, vectors, model, Understanding(model), live, terms.results)
     recovery = Recovery(means)
     answers = AnswerService(means, search, recovery, open_limit=terms.open_answers, running_limit=terms.running_answers)
-    return RetrievalRoom(search, answers, ConversationService(database, ConversationStore(), answers.cancel), recovery)
+    conversations = ConversationService(database, ConversationStore(), answers.cancel)
+    return RetrievalRoom(search, SearchService(search, database), answers, conversations, recovery)

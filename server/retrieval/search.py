@@ -120,7 +120,9 @@ class RetrievalService:
         self._results: FlightCache[object, _Found] = FlightCache(
             RESULT_CACHE_SIZE, RESULT_TTL_SECONDS, "result", on_event=record_cache
         )
-        self._scores: FlightCache[str, dict[str, float]] = FlightCache(RERANK_CACHE_SIZE, RESULT_TTL_SECONDS, "rerank")
+        self._scores: FlightCache[str, dict[str, float]] = FlightCache(
+            RERANK_CACHE_SIZE, RESULT_TTL_SECONDS, "rerank", on_event=record_cache
+        )
         self._languages: FlightCache[tuple[Language, UUID | None], bool] = FlightCache(
             RESULT_CACHE_SIZE, LANGUAGES_TTL_SECONDS, "languages", on_event=record_cache
         )
@@ -197,7 +199,7 @@ class RetrievalService:
             if {each.step for each in degraded} >= {Step.DENSE, Step.FULL_TEXT}:
                 raise StoreUnavailable(store="milvus, postgresql")
             raise NoPassages
-        ranked, failure = await self._rerank(understood.widened if any(elsewhere) else query, found)
+        ranked, failure = await self.reranked(understood.widened if any(elsewhere) else query, found)
         if failure:
             degraded[failure] = None
         trace = SearchTrace(
@@ -257,7 +259,7 @@ class RetrievalService:
 
         return await self._embeddings.get((embedder.name, text), load)
 
-    async def _rerank(self, query: str, found: Ranked) -> tuple[Ranked, Degraded | None]:
+    async def reranked(self, query: str, found: Ranked) -> tuple[Ranked, Degraded | None]:
         """Return the candidates in their final order, and why it is only the fused one if reranking failed."""
         if len(found) < 2:
             return found, None

@@ -26,7 +26,7 @@ from server.retrieval.events import (
     Validation,
 )
 from server.retrieval.passage import Degraded, Passage, TermPair
-from server.retrieval.search import RetrievalService
+from server.retrieval.searching import SearchService
 from server.text.language import Language
 from server.wallet.servicer import receipt_message
 
@@ -55,14 +55,14 @@ _RATINGS_READ = {number: rating for rating, number in _RATINGS.items()}
 class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
     """Search, ask, resume, cancel, and what is kept of it."""
 
-    def __init__(self, retrieval: RetrievalService, answers: AnswerService, conversations: ConversationService) -> None:
-        self._retrieval = retrieval
+    def __init__(self, searches: SearchService, answers: AnswerService, conversations: ConversationService) -> None:
+        self._searches = searches
         self._answers = answers
         self._conversations = conversations
 
     async def Search(self, request: retrieval_pb2.SearchRequest, context: Context) -> retrieval_pb2.SearchResponse:
         """Find passages."""
-        result = await self._retrieval.search(request.query, corpus_filter(request.filters), request.page_size)
+        result = await self._searches.search(request.query, corpus_filter(request.filters), request.page_size)
         return retrieval_pb2.SearchResponse(
             passages=map(_passage, result.passages),
             detected_language=LANGUAGES[result.detected_language],

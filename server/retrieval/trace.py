@@ -19,15 +19,20 @@ SHOWN_CANDIDATES = 30
 
 
 class Trace:
-    """Collects what happened, in the order of the pipeline; times are milliseconds since the answer was opened."""
+    """Collects what happened, in the order of the pipeline; times are milliseconds since the question was asked."""
 
     def __init__(self, question: str) -> None:
         self._began_at = perf_counter()
         self._story: dict[str, Any] = {"question": question[:WORDS_CHARACTERS], "stages_ms": {}, "degraded": []}
 
+    @property
+    def seconds(self) -> float:
+        """Return how long ago the question was asked."""
+        return perf_counter() - self._began_at
+
     def reached(self, stage: str) -> None:
         """Note when a stage was reached first."""
-        self._story["stages_ms"].setdefault(stage, round((perf_counter() - self._began_at) * 1000, 1))
+        self._story["stages_ms"].setdefault(stage, round(self.seconds * 1000, 1))
 
     def quoted(self, quote: Quote, reservation_id: str) -> None:
         """Note the plan and its price."""
@@ -53,6 +58,10 @@ class Trace:
             "full_text": _short(trace.full_text),
             "ranked": _short(trace.ranked),
         }
+
+    def refused(self, reason: str) -> None:
+        """Note why nothing was found."""
+        self._story["refusal"] = reason
 
     def degraded(self, note: Degraded) -> None:
         """Note a step that failed."""

@@ -51,7 +51,7 @@ def student(enrol) -> Who:
 
 
 def servicer(process: Process) -> RetrievalServicer:
-    return RetrievalServicer(process.room.search, process.room.answers, process.room.conversations)
+    return RetrievalServicer(process.room.searches, process.room.answers, process.room.conversations)
 
 
 def ask_request(**fields) -> retrieval_pb2.AskRequest:

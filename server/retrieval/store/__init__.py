@@ -2,5 +2,7 @@
 
 from server.retrieval.store.answers import AnswerStore
 from server.retrieval.store.conversations import ConversationStore
+from server.retrieval.store.traces import TraceStore
+from server.retrieval.store.usage import UsageStore
 
-__all__ = ["AnswerStore", "ConversationStore"]
+__all__ = ["AnswerStore", "ConversationStore", "TraceStore", "UsageStore"]

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
-import psycopg
 from pydantic import TypeAdapter
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from server.database.session import Session
 from server.models.port import Turn
 from server.retrieval.answer import HISTORY_TURNS, TITLE_CHARACTERS, Closing, Opening, Orphan, Standing, State
 from server.retrieval.events import Citation, Event, Validation, decode, encode
@@ -19,14 +18,14 @@ _RECEIPT = TypeAdapter(Receipt)
 _VALIDATION = TypeAdapter(Validation)
 _CITATIONS = TypeAdapter(tuple[Citation, ...])
 
-# The hot path: psycopg's own statements, one round trip each.
-EARLIER = "SELECT answer_id, request_hash FROM answer_earlier(%s, %s)"
+# The hot path: one round trip each.
+EARLIER = "SELECT answer_id, request_hash FROM answer_earlier($1, $2)"
 OPEN = (
     "SELECT outcome, known_id"
-    " FROM answer_open(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, CAST(%s AS json[]))"
+    " FROM answer_open($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
 )
-APPEND = "SELECT answer_append(%s, %s, %s, %s, CAST(%s AS json[]), %s)"
-CLOSE = "SELECT answer_close(%s, %s, %s, CAST(%s AS json), %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+APPEND = "SELECT answer_append($1, $2, $3, $4, $5, $6)"
+CLOSE = "SELECT answer_close($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
 
 OWNS_CONVERSATION = text("SELECT 1 FROM conversation WHERE id = :conversation_id AND user_id = :user_id")
 TURNS = text(
@@ -71,16 +70,14 @@ class Opened:
 class AnswerStore:
     """What a process does with the answers it makes. Methods on a session name the user; the server says who it is."""
 
-    async def earlier(
-        self, session: psycopg.AsyncConnection, user_id: UUID, request_id: UUID
-    ) -> tuple[UUID, bytes] | None:
+    async def earlier(self, session: Session, user_id: UUID, request_id: UUID) -> tuple[UUID, bytes] | None:
         """Return the answer that a request made before, with the hash of what it asked."""
-        row = await (await session.execute(EARLIER, (user_id, request_id))).fetchone()
-        return (row[0], bytes(row[1])) if row and row[0] else None
+        answer_id, request_hash = await session.call(EARLIER, (user_id, request_id))
+        return (answer_id, request_hash) if answer_id else None
 
     async def open(
         self,
-        session: psycopg.AsyncConnection,
+        session: Session,
         opening: Opening,
         opened: Sequence[Event],
         *,
@@ -106,15 +103,13 @@ class AnswerStore:
             process_id,
             lease_seconds,
             open_limit,
-            [encode(event.payload) for event in opened],
+            _payloads(opened),
         )
-        row = await (await session.execute(OPEN, values)).fetchone()
-        outcome, known_id = _found(row)
-        return Opened(outcome, known_id)
+        return Opened(*await session.call(OPEN, values))
 
     async def append(
         self,
-        session: psycopg.AsyncConnection,
+        session: Session,
         answer_id: UUID,
         events: Sequence[Event],
         *,
@@ -123,28 +118,28 @@ class AnswerStore:
         lease_seconds: float,
     ) -> str:
         """Store events, record what they deliver, renew the lease. Returns `stored`, `cancel` or `lost`."""
-        payloads = [encode(event.payload) for event in events]
-        values = (answer_id, process_id, lease_seconds, events[0].sequence - 1, payloads, delivered_tokens)
-        row = await (await session.execute(APPEND, values)).fetchone()
-        return str(_found(row)[0])
+        after = events[0].sequence - 1
+        values = (answer_id, process_id, lease_seconds, after, _payloads(events), delivered_tokens)
+        (outcome,) = await session.call(APPEND, values)
+        return str(outcome)
 
     async def close(
         self,
-        session: psycopg.AsyncConnection,
+        session: Session,
         answer_id: UUID,
         closing: Closing,
-        completed: Event,
+        last: Sequence[Event],
         *,
         process_id: UUID,
         correlation_id: UUID,
         story: str | None,
     ) -> bool:
-        """Store the end of an answer, its citations and its trace; False when the answer is no longer ours."""
+        """Store the end of an answer with its last events and trace; False when the answer is no longer ours."""
         values = (
             answer_id,
             process_id,
-            completed.sequence,
-            encode(completed.payload),
+            last[0].sequence - 1,
+            _payloads(last),
             closing.ending.value,
             closing.content,
             closing.model,
@@ -154,9 +149,11 @@ class AnswerStore:
             _CITATIONS.dump_json(closing.citations).decode(),
             correlation_id,
             story,
+            closing.used_tokens,
+            closing.owed_tokens,
         )
-        row = await (await session.execute(CLOSE, values)).fetchone()
-        return bool(_found(row)[0])
+        (ours,) = await session.call(CLOSE, values)
+        return bool(ours)
 
     async def turns(self, connection: AsyncConnection, user_id: UUID, conversation_id: UUID) -> list[Turn] | None:
         """Return the latest turns of a conversation, oldest first; None when the caller has no such conversation."""
@@ -206,7 +203,6 @@ class AnswerStore:
         return (await connection.execute(FORGET, {"days": days})).rowcount
 
 
-def _found(row: tuple[Any, ...] | None) -> tuple[Any, ...]:
-    if row is None:
-        raise RuntimeError("a function of 0006_answers_making.sql returned nothing")
-    return row
+def _payloads(events: Sequence[Event]) -> str:
+    """Return events as one JSON array, whose elements PostgreSQL keeps as they are written."""
+    return f"[{','.join(encode(event.payload) for event in events)}]"

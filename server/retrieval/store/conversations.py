@@ -1,6 +1,5 @@
 """SQL of what is kept: answers to read again, conversations, ratings and traces."""
 
-import json
 from typing import Any
 from uuid import UUID
 
@@ -65,14 +64,6 @@ _RATE = text(
     """
 )
 _UNRATE = text("DELETE FROM rating WHERE answer_id = :answer_id AND user_id = :user_id")
-_STORIES = text(
-    "SELECT CAST(story AS text) AS story FROM trace WHERE request_id = :id OR correlation_id = :id"
-    " ORDER BY created_at DESC LIMIT 1"
-)
-_TELL = text(
-    "INSERT INTO trace (request_id, correlation_id, user_id, method, story)"
-    " VALUES (:request_id, :correlation_id, :user_id, :method, CAST(:story AS jsonb))"
-)
 
 
 class ConversationStore:
@@ -128,11 +119,6 @@ class ConversationStore:
         else:
             values |= {"helpful": rating is Rating.HELPFUL, "comment": comment}
             await connection.execute(_RATE, values)
-
-    async def story(self, connection: AsyncConnection, request_id: UUID) -> dict[str, Any] | None:
-        """Return the trace of a request by its own id or by the correlation id of its call."""
-        row = (await connection.execute(_STORIES, {"id": request_id})).one_or_none()
-        return json.loads(row.story) if row else None
 
 
 def _before(position: tuple[KeyPart, ...]) -> dict[str, KeyPart | None]:

@@ -1,7 +1,7 @@
 """A quiz room over a real database and wallet, a shelf of two chunks, and a model that drafts what it is told."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
 from uuid import uuid4
 
@@ -11,10 +11,12 @@ from server.admin.audit import Audit
 from server.caller import acting_as, system
 from server.corpus.passage import CorpusFilter
 from server.database.once import Once
+from server.database.pool import Database
 from server.models.port import DraftQuestion, Finished, FinishReason, QuestionKind, QuizTask, Usage
 from server.quiz.making import QuizMaker, QuizRequest
 from server.quiz.question import Difficulty
 from server.quiz.service import QuizService
+from server.retrieval.usage import charges_match_usage
 from server.text.language import Language
 from server.wallet.credits import CreditService
 from server.wallet.service import WalletService
@@ -42,7 +44,7 @@ class DraftingModel(ScriptedModel):
     drafts: tuple[DraftQuestion, ...] = (UNBACKED, BOILS, FREEZES)
     quizzes: list[QuizTask] = field(default_factory=list)
 
-    async def quiz(self, task: QuizTask) -> AsyncIterator[DraftQuestion | Finished]:
+    async def quiz(self, task: QuizTask) -> AsyncGenerator[DraftQuestion | Finished]:
         self.quizzes.append(task)
         self._ask("quiz", FAILURE)
         for place, question in enumerate(self.drafts, 1):
@@ -66,6 +68,7 @@ class Room:
     service: QuizService
     maker: QuizMaker
     model: DraftingModel
+    quoting: DraftingModel
     wallet: WalletService
     credits: CreditService
 
@@ -103,9 +106,19 @@ async def room(database):
     model = DraftingModel()
     wallet, once = WalletService(database), Once(database)
     credit = CreditService(database, once, audit=Audit(database).record, voucher_key=b"k" * 32)
-    maker = QuizMaker(database, wallet, None, shelf, model, open_limit=2)
-    yield Room(QuizService(database, once, maker), maker, model, wallet, credit)
+    quoting = DraftingModel(name="local", free=True)
+    maker = QuizMaker(database, wallet, None, shelf, model, quoting=quoting, open_limit=2)
+    yield Room(QuizService(database, once, maker), maker, model, quoting, wallet, credit)
     if model.gate is not None:
         model.gate.set()
     await asyncio.wait_for(maker.close(), 10)
     await wallet.close()
+
+
+@pytest_asyncio.fixture(scope="module", autouse=True)
+async def books(database: Database) -> AsyncIterator[None]:
+    """Whatever the tests of a module did to quizzes, all charges must fit in the end."""
+    yield
+    with acting_as(system()):
+        report = await WalletService(database, foreign_checks=[charges_match_usage]).reconcile()
+    assert [check for check in report.checks if not check.ok] == []

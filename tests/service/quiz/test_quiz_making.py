@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from server.caller import acting_as
-from server.quiz.events import Asked, Completed, Started
+from server.quiz.events import Asked, Completed, Started, StepDegraded
 from server.refusal import (
     InsufficientBalance,
     ModelUnavailable,
@@ -58,6 +58,22 @@ async def test_the_charge_is_what_was_used_and_within_the_quote(room, student):
     assert await room.balance(student) == TOKENS - completed.receipt.charged_tokens
 
 
+@pytest.mark.parametrize("broken", [set(), {"quiz_midway"}])
+async def test_what_a_quiz_used_is_recorded_beside_its_charge(room, student, owner, broken):
+    room.model.broken = broken
+    with acting_as(student):
+        try:
+            await room.generate(request())
+        except ModelUnavailable:
+            assert broken
+    rows = owner.execute(
+        "SELECT u.purpose, u.owed_tokens = r.charged_tokens, u.used_tokens >= u.owed_tokens, u.owed_tokens > 0"
+        " FROM model_usage u JOIN reservation r ON r.id = u.reservation_id WHERE u.user_id = %s",
+        [student.user_id],
+    )
+    assert rows.fetchall() == [("quiz", True, True, True)]
+
+
 async def test_the_same_request_gives_the_same_quiz_and_one_charge(room, student):
     asked = request()
     with acting_as(student):
@@ -93,17 +109,27 @@ async def test_a_quiz_without_any_backed_question_costs_nothing(room, student):
     assert await room.balance(student) == TOKENS
 
 
-async def test_a_model_that_fails_before_the_first_question_costs_nothing(room, student):
+async def test_without_any_model_the_pages_are_quizzed_free_of_charge_and_it_is_said(room, student):
     room.model.broken = {"quiz"}
+    with acting_as(student):
+        events = await room.generate(request())
+    assert [event.question.stem for event in events if isinstance(event, Asked)] == [BOILS.stem, FREEZES.stem]
+    assert [event.step for event in events if isinstance(event, StepDegraded)] == ["model"]
+    assert (events[-1].receipt.charged_tokens, await room.balance(student)) == (0, TOKENS)
+
+
+async def test_nothing_is_charged_when_nothing_can_be_drafted(room, student):
+    room.model.broken = room.quoting.broken = {"quiz"}
     with acting_as(student), pytest.raises(ModelUnavailable):
         await room.generate(request())
     assert await room.balance(student) == TOKENS
 
 
-async def test_a_model_that_fails_midway_is_paid_for_what_was_delivered(room, student):
+async def test_a_model_that_fails_midway_is_paid_for_what_was_delivered_and_no_other_goes_on(room, student):
     room.model.broken = {"quiz_midway"}
     with acting_as(student), pytest.raises(ModelUnavailable):
         await room.generate(request())
+    assert room.quoting.quizzes == []
     assert 0 < TOKENS - await room.balance(student) < 2_000
 
 

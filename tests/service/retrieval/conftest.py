@@ -4,9 +4,12 @@ from collections.abc import AsyncIterator
 from functools import partial
 
 import pytest
+import pytest_asyncio
 
-from server.caller import Caller
+from server.caller import Caller, acting_as, system
 from server.database.pool import Database
+from server.retrieval.usage import charges_match_usage
+from server.wallet.service import WalletService
 from tests.service.retrieval.retrieving import Process, running
 
 
@@ -25,3 +28,12 @@ async def process(start_process) -> AsyncIterator[Process]:
 @pytest.fixture
 def student(make_user) -> Caller:
     return make_user(tokens=20_000)
+
+
+@pytest_asyncio.fixture(scope="module", autouse=True)
+async def books(database: Database) -> AsyncIterator[None]:
+    """Whatever the tests of a module did to answers, all charges must fit in the end."""
+    yield
+    with acting_as(system()):
+        report = await WalletService(database, foreign_checks=[charges_match_usage]).reconcile()
+    assert [check for check in report.checks if not check.ok] == []

@@ -21,6 +21,7 @@ from server.refusal import (
 from server.retrieval import pricing
 from server.retrieval.events import Completed, Ending, PassagesFound, Started, StepDegraded
 from server.retrieval.passage import Step
+from server.telemetry.metrics.families import REGISTRY
 from server.text.language import Language
 from tests.service.retrieval.retrieving import ANSWER, LESSONS, Process, ask, events_of, question, text_of
 
@@ -35,6 +36,10 @@ def held(owner: psycopg.Connection, who: Caller) -> int:
     return tokens
 
 
+def first_texts() -> float:
+    return REGISTRY.get_sample_value("time_to_first_token_seconds_count", {"method": "Ask"}) or 0.0
+
+
 async def test_an_answer_is_cited_and_charged_once(process: Process, student: Caller, owner) -> None:
     events = await ask(process, student)
     started, completed = events[0].payload, events[-1].payload
@@ -46,6 +51,12 @@ async def test_an_answer_is_cited_and_charged_once(process: Process, student: Ca
     assert charges(owner, student) == [completed.receipt.charged_tokens]
     assert 0 < completed.receipt.charged_tokens <= started.max_charge_tokens
     assert held(owner, student) == 0
+
+
+async def test_the_time_to_the_first_text_is_measured_once_per_answer(process: Process, student: Caller) -> None:
+    before = first_texts()
+    await ask(process, student)
+    assert first_texts() == before + 1
 
 
 async def test_a_replay_is_identical(process: Process, student: Caller) -> None:

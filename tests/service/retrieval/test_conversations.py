@@ -7,7 +7,9 @@ from uuid import uuid4
 import pytest
 
 from server.caller import Caller, Role, acting_as, system
-from server.refusal import NotFound
+from server.corpus.passage import CorpusFilter
+from server.refusal import NoPassages, NotFound
+from server.retrieval import searching
 from server.retrieval.answer import Rating, State
 from server.retrieval.events import Ending
 from server.retrieval.trace import STORY_BYTES
@@ -163,6 +165,47 @@ async def test_a_trace_is_for_its_owner_and_operators(process: Process, student:
         await process.room.conversations.trace(asked.request_id)
     with pytest.raises(NotFound), acting_as(student):
         await process.room.conversations.trace(uuid4())
+
+
+async def test_a_search_has_a_story_under_the_id_of_its_call(process: Process, student: Caller) -> None:
+    with acting_as(student):
+        await process.room.searches.search("La force et la masse", CorpusFilter(), 0)
+    with acting_as(system()):
+        assert await process.room.searches.keep_stories() == 1
+    with acting_as(student):
+        story = await process.room.conversations.trace(student.request_id)
+    assert story["search"]["query"] == "La force et la masse"
+    assert story["search"]["ranked"]
+
+
+async def test_a_search_that_finds_nothing_has_a_story_too(start_process, student: Caller) -> None:
+    async with start_process(texts=()) as empty:
+        with acting_as(student), pytest.raises(NoPassages):
+            await empty.room.searches.search("La force", CorpusFilter(), 0)
+        with acting_as(system()):
+            await empty.room.searches.keep_stories()
+        with acting_as(student):
+            assert (await empty.room.conversations.trace(student.request_id))["refusal"] == NoPassages.reason
+
+
+async def test_stories_of_searches_are_bounded(
+    process: Process, student: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searching, "MOST_WAITING", 2)
+    with acting_as(student):
+        for _ in range(5):
+            await process.room.searches.search("La force", CorpusFilter(), 0)
+    with acting_as(system()):
+        assert [await process.room.searches.keep_stories() for _ in range(2)] == [2, 0]
+
+
+async def test_old_stories_are_forgotten(process: Process, student: Caller, owner) -> None:
+    asked = question()
+    await ask(process, student, asked)
+    owner.execute("UPDATE trace SET created_at = now() - interval '31 days' WHERE request_id = %s", [asked.request_id])
+    await process.room.recovery.forget()
+    with acting_as(student), pytest.raises(NotFound):
+        await process.room.conversations.trace(asked.request_id)
 
 
 async def test_a_long_story_is_shortened_not_lost(start_process, student: Caller) -> None:

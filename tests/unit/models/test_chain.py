@@ -1,7 +1,7 @@
 """The chain: providers in order, retries within the deadline, one provider per answer, the last for what is left."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 import numpy as np
 import pytest
@@ -53,7 +53,7 @@ class Provider:
     def prompt_tokens(self, task: AnswerTask | QuizTask) -> int:
         return len(self.name)
 
-    async def answer(self, task: AnswerTask) -> AsyncIterator[TextDelta | Finished]:
+    async def answer(self, task: AnswerTask) -> AsyncGenerator[TextDelta | Finished]:
         script = self._next()
         try:
             for step in script if isinstance(script, tuple) else (script,):
@@ -64,7 +64,7 @@ class Provider:
         finally:
             self.closed += 1
 
-    async def quiz(self, task: QuizTask) -> AsyncIterator[DraftQuestion | Finished]:
+    async def quiz(self, task: QuizTask) -> AsyncGenerator[DraftQuestion | Finished]:
         self._result()
         yield DRAFT
         yield END
@@ -153,13 +153,19 @@ async def test_when_all_fail_the_answer_fails_and_is_not_left_to_the_last() -> N
     assert last.calls == 0
 
 
+async def test_when_all_fail_a_quiz_is_not_left_to_the_last_either() -> None:
+    last = Provider("local", said("quote"))
+    with pytest.raises(ProviderFailure):
+        await anext(chain(Provider("first", DOWN), last=last).quiz(QUIZ))
+    assert last.calls == 0
+
+
 async def test_the_last_serves_everything_else() -> None:
     last = Provider("local", "result")
     model = chain(Provider("first", DOWN), last=last)
     assert await model.rerank("q", ["a", "b"]) == [5.0, 5.0]
     assert await model.translate("t", Language.FRENCH, Language.ARABIC) == "local result"
     assert await model.standalone("q", []) == "local result"
-    assert [event async for event in model.quiz(QUIZ)] == [DRAFT, END]
 
 
 async def test_a_step_that_nobody_serves_fails() -> None:
@@ -208,7 +214,7 @@ async def test_listeners_who_leave_stop_the_provider_and_do_not_count_as_its_fai
 
 async def test_the_deadline_cuts_a_provider_that_says_nothing() -> None:
     class Silent(Provider):
-        async def answer(self, task: AnswerTask) -> AsyncIterator[TextDelta | Finished]:
+        async def answer(self, task: AnswerTask) -> AsyncGenerator[TextDelta | Finished]:
             self.calls += 1
             await asyncio.Event().wait()
             yield END
