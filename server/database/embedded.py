@@ -79,8 +79,10 @@ class EmbeddedPostgres:
         tcp_port: int | None = None,
         os_user: str = "",
         major: int | None = None,
+        max_connections: int = 100,
     ) -> None:
         self.folder = folder.absolute()
+        self._max_connections = max_connections
         self._durable = durable
         self._tcp_port = tcp_port
         self._os_user = os_user
@@ -291,7 +293,7 @@ class EmbeddedPostgres:
             "unix_socket_directories": self.connection.host,
             "listen_addresses": "127.0.0.1" if self._tcp_port else "",
             "port": str(self.connection.port),
-            "max_connections": "100",
+            "max_connections": str(self._max_connections),
             "shared_buffers": "256MB" if self._durable else "64MB",
             "max_parallel_workers_per_gather": "0",
             "timezone": "UTC",

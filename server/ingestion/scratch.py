@@ -1,5 +1,6 @@
 """Short-lived copies of files on local disk, and the sweep of those that a killed process left behind."""
 
+import math
 import shutil
 import tempfile
 import time
@@ -29,7 +30,15 @@ class Scratch:
     def sweep(self, older_than_seconds: float = STALE_SECONDS) -> int:
         """Delete what killed processes left; return how many folders."""
         limit = time.time() - older_than_seconds
-        stale = [folder for folder in self._folder.glob(f"{_PREFIX}*") if folder.stat().st_mtime < limit]
+        stale = [folder for folder in self._folder.glob(f"{_PREFIX}*") if _changed_at(folder) < limit]
         for folder in stale:
             shutil.rmtree(folder, ignore_errors=True)
         return len(stale)
+
+
+def _changed_at(folder: Path) -> float:
+    """Return when a folder last changed, as Unix time; one that somebody else has just deleted is none of ours."""
+    try:
+        return folder.stat().st_mtime
+    except FileNotFoundError:
+        return math.inf

@@ -57,6 +57,7 @@ class Worker:
         self._poll_seconds = poll_seconds
         self._clock = clock
         self._claimed: dict[str, datetime] = {}
+        self._registered: int | None = None
         self._options: dict[str, Any] = {
             "concurrency": concurrency,
             "shutdown_graceful_timeout": stop_seconds,
@@ -69,13 +70,14 @@ class Worker:
         }
         self._app = procrastinate.App(connector=_connector(url))
         for task in self._tasks.values():
-            self._app.task(name=task.name, queue=DEFAULT_QUEUE, retry=_Retry(task), pass_context=True)(_handler(task))
+            self._app.task(name=task.name, queue=DEFAULT_QUEUE, retry=_Retry(task), pass_context=True)(self._handler(task))
 
     async def work(self) -> None:
         """Work until cancelled; when the database goes away, wait for it and go on."""
         while True:
             try:
                 async with self._app.open_async(), asyncio.TaskGroup() as group:
+                    await self._give_back()
                     group.create_task(self._tick_forever())
                     await self._app.run_worker_async(**self._options)
                     raise RuntimeError("the worker stopped by itself")
@@ -84,6 +86,33 @@ class Worker:
             if _is_cancelled():
                 raise asyncio.CancelledError
             await asyncio.sleep(self._poll_seconds)
+
+    async def _give_back(self) -> None:
+        """Give back what we ran when the database went away: others would wait for signs of life from us first."""
+        if self._registered is None:
+            return
+        await self._app.job_manager.unregister_worker(self._registered)
+        self._registered = None
+        with caller.acting_as(caller.system()):
+            await self._recover()
+
+    def _handler(self, task: Task) -> Callable[..., Any]:
+        """Return the coroutine function that procrastinate calls: it runs the task as the system."""
+
+        async def handle(context: procrastinate.JobContext, arguments: Mapping[str, Any], request_id: str = "") -> None:
+            self._registered = context.job.worker_id
+            who = caller.system(UUID(request_id) if request_id else None)
+            with caller.acting_as(who), structlog.contextvars.bound_contextvars(job_id=context.job.id, task=task.name):
+                try:
+                    await task.run(**arguments)
+                except Exception as error:
+                    wait_seconds = task.wait_seconds(error, context.job.attempts)
+                    log.warning("job_try_failed", error=repr(error), wait_seconds=wait_seconds)
+                    if wait_seconds is None:
+                        await _give_up(task, arguments, error)
+                    raise
+
+        return handle
 
     async def _tick_forever(self) -> None:
         with caller.acting_as(caller.system()):
@@ -142,9 +171,7 @@ class Worker:
         finally:
             async with self._database.transaction() as connection:
                 await self._store.end_run(connection, periodic.name, error_text)
-            ended_at = self._clock()
-            seconds = (ended_at - began_at).total_seconds()
-            metrics.record_job(periodic.name, not error_text, seconds, ended_at.timestamp())
+            metrics.record_job(periodic.name, not error_text, (self._clock() - began_at).total_seconds())
 
     async def _recover(self) -> None:
         """Give the jobs of vanished workers back to the queue, or up when that happened too often."""
@@ -174,24 +201,6 @@ def _connector(url: str) -> procrastinate.PsycopgConnector:
         "application_name": "bacmr-worker",
     }
     return procrastinate.PsycopgConnector(conninfo=url, min_size=1, max_size=4, kwargs=settings)
-
-
-def _handler(task: Task) -> Callable[..., Any]:
-    """Return the coroutine function that procrastinate calls: it runs the task as the system."""
-
-    async def handle(context: procrastinate.JobContext, arguments: Mapping[str, Any], request_id: str = "") -> None:
-        who = caller.system(UUID(request_id) if request_id else None)
-        with caller.acting_as(who), structlog.contextvars.bound_contextvars(job_id=context.job.id, task=task.name):
-            try:
-                await task.run(**arguments)
-            except Exception as error:
-                wait_seconds = task.wait_seconds(error, context.job.attempts)
-                log.warning("job_try_failed", error=repr(error), wait_seconds=wait_seconds)
-                if wait_seconds is None:
-                    await _give_up(task, arguments, error)
-                raise
-
-    return handle
 
 
 def _arguments(job: jobs.Job) -> Mapping[str, Any]:

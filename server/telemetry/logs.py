@@ -21,6 +21,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from server.caller import current
 
 REDACTED: Final = "[redacted]"
+TIMESTAMP: Final = "%Y-%m-%dT%H:%M:%S.%fZ"
 SECRET_NAME: Final = re.compile(
     r"(^|_)(authorization|cookie|password|passwd|secret|token|credential|credentials|api_?key|private_?key|voucher_code)$",
     re.I,
@@ -58,15 +59,18 @@ def configure(level: str = "info", stream: TextIO | None = None) -> None:
 class Call(Protocol):
     """A call that ended, as its line shows it."""
 
-    seconds: float
-    ended_at: float
-    code: str
-    user_id: UUID | None
-
     @property
     def path(self) -> str: ...
     @property
+    def code(self) -> str: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def ended_at(self) -> float: ...
+    @property
     def request_id(self) -> UUID: ...
+    @property
+    def user_id(self) -> UUID | None: ...
     @property
     def address(self) -> str: ...
 
@@ -137,7 +141,7 @@ class _Line:
 def _shared() -> list[Processor]:
     return [
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.TimeStamper(fmt=TIMESTAMP, utc=True),
         _name,
         _correlate,
         structlog.processors.format_exc_info,

@@ -5,7 +5,7 @@ follows the call's: refusals of the caller's making are no errors of the server,
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
@@ -117,12 +117,39 @@ def step(name: str, **attributes: str | int | float | bool) -> Iterator[None]:
         return
     from opentelemetry.trace import SpanKind, StatusCode
 
-    with _State.tracer.start_as_current_span(name, kind=SpanKind.CLIENT, attributes=attributes) as span:
+    # What an exception says may be a user's text, so the library must not record it.
+    with _State.tracer.start_as_current_span(
+        name, kind=SpanKind.CLIENT, attributes=attributes, record_exception=False, set_status_on_exception=False
+    ) as span:
         try:
             yield
-        except (asyncio.CancelledError, GeneratorExit):
-            span.set_status(StatusCode.ERROR, CANCELLED)
+        except BaseException as error:
+            span.set_status(StatusCode.ERROR, _reason(error))
             raise
+
+
+def begin_step(name: str) -> Callable[[BaseException | None], None]:
+    """Begin a step that ends elsewhere: call what is returned once, with the error that ended it, if any."""
+    if _State.tracer is None:
+        return _untraced
+    from opentelemetry.trace import SpanKind, StatusCode
+
+    span = _State.tracer.start_span(name, kind=SpanKind.CLIENT)
+
+    def end(error: BaseException | None) -> None:
+        if error is not None:
+            span.set_status(StatusCode.ERROR, _reason(error))
+        span.end()
+
+    return end
+
+
+def _untraced(error: BaseException | None) -> None:
+    """Tracing is off."""
+
+
+def _reason(error: BaseException) -> str:
+    return CANCELLED if isinstance(error, asyncio.CancelledError | GeneratorExit) else type(error).__name__
 
 
 def headers() -> dict[str, str]:

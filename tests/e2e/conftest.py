@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +61,21 @@ def settings(folder: Path, **more: str) -> dict[str, str]:
     }
 
 
+@pytest.fixture(scope="module")
+def redis_url() -> Iterator[str]:
+    """A Redis of its own on a free port."""
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not installed")
+    port = free_port()
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    process = subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL, cwd=tempfile.gettempdir())
+    try:
+        yield f"redis://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
 def command(*words: str) -> list[str]:
     return [sys.executable, "-m", "server", *words]
 
@@ -80,8 +97,8 @@ def start(folder: Path, **more: str) -> Server:
     return Server(process, environment["BACMR_GRPC_LISTEN"], environment["BACMR_HTTP_LISTEN"], password, folder)
 
 
-@pytest.fixture
-def folder() -> Iterator[Path]:
+@contextmanager
+def passable_folder() -> Iterator[Path]:
     """A folder that the database's own user may pass through, as /var/lib is."""
     with tempfile.TemporaryDirectory(prefix="bacmr-e2e-") as name:
         path = Path(name)
@@ -89,12 +106,17 @@ def folder() -> Iterator[Path]:
         yield path
 
 
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A passable folder of the test's own."""
+    with passable_folder() as path:
+        yield path
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     """One server for the tests of a module."""
-    with tempfile.TemporaryDirectory(prefix="bacmr-e2e-") as name:
-        path = Path(name)
-        path.chmod(0o711)
+    with passable_folder() as path:
         running = start(path)
         try:
             yield running

@@ -33,8 +33,12 @@ _cache_misses = counter("cache_misses_total", "Reads a cache did not answer.", "
 _degraded = counter("degraded_steps_total", "Steps of an answer that fell back.", "step")
 _job_runs = counter("job_runs_total", "Runs of a scheduled job.", "job", "outcome")
 _job_seconds = timing("job_duration_seconds", "Time of a scheduled job.", "job", buckets=JOB_SECONDS)
-_job_success = gauge("job_last_success_timestamp_seconds", "When a job last succeeded.", "job", mode="max")
+_job_success = gauge("job_last_success_timestamp_seconds", "When a job last succeeded.", "job", mode="mostrecent")
 _queue_depth = gauge("queue_depth", "Tasks waiting.", "queue", mode="mostrecent")
+_upkeep = gauge(
+    "upkeep_last_success_timestamp_seconds", "When the slowest process last did it.", "task", mode="livemin"
+)
+_processes = gauge("server_processes", "Server processes that run.", mode="livesum")
 _store_up = gauge("store_up", "1 while the store answers.", "store", mode="livemin")
 
 
@@ -128,12 +132,25 @@ def record_degraded_step(step: str) -> None:
     _degraded.child(step).inc()
 
 
-def record_job(job: str, succeeded: bool, duration_seconds: float, ended_at: float) -> None:
-    """Record a run of a scheduled job; `ended_at` is Unix time."""
+def record_job(job: str, succeeded: bool, duration_seconds: float) -> None:
+    """Record a run of a scheduled job."""
     _job_runs.child(job, "succeeded" if succeeded else "failed").inc()
     _job_seconds.child(job).observe(duration_seconds)
-    if succeeded:
-        _job_success.child(job).set(ended_at)
+
+
+def set_job_success(job: str, succeeded_at: float) -> None:
+    """Show when a scheduled job last succeeded in any process, as Unix time."""
+    _job_success.child(job).set(succeeded_at)
+
+
+def set_upkeep_success(task: str, succeeded_at: float) -> None:
+    """Show when this process last did a task that every process does, as Unix time."""
+    _upkeep.child(task).set(succeeded_at)
+
+
+def count_process() -> None:
+    """Count this process as one that serves."""
+    _processes.child().set(1)
 
 
 def set_queue_depth(queue: str, tasks: int) -> None:

@@ -1,11 +1,12 @@
 """What `/metrics/prometheus` and `/metrics/json` show, from one process or added up over several.
 
-With several processes `PROMETHEUS_MULTIPROC_DIR` is set before they start (prometheus-client reads it when it is
-imported) and the same folder is handed in here; processes that ended still count, but for live gauges.
+With several processes each keeps its figures in files of a common folder (`telemetry.seat`), which is handed in here;
+processes that ended still count, but for live gauges.
 """
 
+import asyncio
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +21,29 @@ from server.telemetry.metrics.families import HIGHEST, LOWEST, REGISTRY
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 QUANTILES: Final = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 Labels = tuple[tuple[str, str], ...]
+
+
+async def _known() -> None:
+    """Every figure is in memory already."""
+
+
+class Figures:
+    """All metrics as they are shown. `refresh` brings up to date what the database alone knows; it must not fail."""
+
+    def __init__(self, processes_dir: Path | None = None, refresh: Callable[[], Awaitable[None]] = _known) -> None:
+        """Show this process, or all that keep their figures in `processes_dir`."""
+        self._processes_dir = processes_dir
+        self._refresh = refresh
+
+    async def exposition(self) -> bytes:
+        """Return all metrics in the Prometheus text format."""
+        await self._refresh()
+        return await asyncio.to_thread(exposition, self._processes_dir)
+
+    async def snapshot(self) -> dict[str, Any]:
+        """Return all metrics as JSON values."""
+        await self._refresh()
+        return await asyncio.to_thread(snapshot, self._processes_dir)
 
 
 def exposition(processes_dir: Path | None = None) -> bytes:
@@ -39,9 +63,9 @@ def snapshot(processes_dir: Path | None = None) -> dict[str, Any]:
     return {"timestamp": datetime.now(UTC).isoformat(), "metrics": metrics}
 
 
-def process_ended(pid: int, processes_dir: Path) -> None:
-    """Take the live gauges of a process that ended out of the sums."""
-    multiprocess.mark_process_dead(pid, str(processes_dir))  # type: ignore[no-untyped-call]
+def process_ended(seat: int, processes_dir: Path) -> None:
+    """Take the live gauges of the process that had a seat out of the sums."""
+    multiprocess.mark_process_dead(seat, str(processes_dir))  # type: ignore[no-untyped-call]
 
 
 def quantile(bounds: Sequence[float], cumulative: Sequence[float], share: float) -> float:

@@ -51,7 +51,8 @@ class Timing:
     def __init__(self, histogram: Histogram, lowest: Gauge, highest: Gauge) -> None:
         """Observe into `histogram` and keep the extremes in the two gauges."""
         self._histogram, self._lowest, self._highest = histogram, lowest, highest
-        self._low, self._high = math.inf, -math.inf
+        # Not from nothing: with several processes, an earlier one in our seat may have observed.
+        self._low, self._high = _shown(lowest) or math.inf, _shown(highest)
 
     def observe(self, seconds: float) -> None:
         """Add one observation."""
@@ -62,6 +63,11 @@ class Timing:
         if seconds > self._high:
             self._high = seconds
             self._highest.set(seconds)
+
+
+def _shown(gauge: Gauge) -> float:
+    """Return what a gauge shows, 0 when it was never set."""
+    return next(iter(gauge.collect())).samples[0].value
 
 
 def counter(name: str, text: str, *labels: str) -> Family[Counter]:

@@ -38,6 +38,8 @@ CONTRACT = {
     "degraded_steps_total": {"step"},
     "job_last_success_timestamp_seconds": {"job"},
     "queue_depth": {"queue"},
+    "upkeep_last_success_timestamp_seconds": {"task"},
+    "server_processes": set(),
     "store_up": {"store"},
 }
 
@@ -59,7 +61,10 @@ def record_everything() -> None:
     metrics.record_cache("chunk", hit=True)
     metrics.record_cache("chunk", hit=False)
     metrics.record_degraded_step("rerank")
-    metrics.record_job("reconcile", succeeded=True, duration_seconds=2.0, ended_at=1_700_000_000.0)
+    metrics.record_job("reconcile", succeeded=True, duration_seconds=2.0)
+    metrics.set_job_success("reconcile", 1_700_000_000.0)
+    metrics.set_upkeep_success("learn_revocations", 1_700_000_000.0)
+    metrics.count_process()
     metrics.set_queue_depth("ingestion", 4)
     metrics.set_store_up("milvus", up=True)
 

@@ -68,3 +68,25 @@ def test_a_step_that_fails_or_is_cancelled_is_marked(exporter, error):
         raise error
     (step,) = finished(exporter)
     assert step.status.status_code is StatusCode.ERROR
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(None, ""), (ValueError("a student's words"), "ValueError"), (asyncio.CancelledError(), "CANCELLED")],
+)
+def test_a_step_that_ends_elsewhere_says_how_and_never_what_was_said(exporter, error, said):
+    span = traces.begin("/a.B/C", "", uuid4())
+    traces.begin_step("fake_answer")(error)
+    traces.end(span, "OK")
+    step, call = finished(exporter)
+    assert step.parent.span_id == call.context.span_id
+    assert step.status.status_code is (StatusCode.ERROR if error else StatusCode.UNSET)
+    assert (step.status.description or "") == said
+    assert not step.events
+
+
+def test_a_failed_step_does_not_keep_the_words_of_its_error(exporter):
+    with pytest.raises(ValueError, match="student"), traces.step("postgresql.call"):
+        raise ValueError("a student's words")
+    (step,) = finished(exporter)
+    assert (step.status.description, step.events) == ("ValueError", ())
