@@ -66,6 +66,7 @@ ROWS: Final[tuple[Row, ...]] = (
             ),
             Panel("Time of a call, streams whole", "s", quantiles("grpc_call_duration_seconds", where=OWN_CALLS)),
             Panel("Calls open now", "none", (("sum by (instance) (grpc_calls_in_flight)", "{{instance}}"),)),
+            Panel("Server processes", "none", (("sum by (instance) (server_processes)", "{{instance}}"),)),
             Panel("Time to the first text of an answer", "s", quantiles("time_to_first_token_seconds")),
             Panel(
                 "Steps that fell back",
@@ -139,6 +140,11 @@ ROWS: Final[tuple[Row, ...]] = (
                 "Time since each scheduled job succeeded",
                 "s",
                 (("time() - max by (job) (job_last_success_timestamp_seconds)", "{{job}}"),),
+            ),
+            Panel(
+                "Time since the slowest process did its upkeep",
+                "s",
+                (("time() - min by (task) (upkeep_last_success_timestamp_seconds)", "{{task}}"),),
             ),
             Panel("Runs of scheduled jobs", "ops", per_second("job_runs_total", "job, outcome")),
             Panel("Time of a scheduled job", "s", quantiles("job_duration_seconds", "job")),

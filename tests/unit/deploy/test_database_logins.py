@@ -13,6 +13,7 @@ import pytest
 from server.database import migrate
 from server.database.embedded import EmbeddedPostgres
 from server.database.pool import Database
+from server.database.scratch import scratch_database
 
 pytestmark = pytest.mark.skipif(shutil.which("psql") is None, reason="psql is not installed")
 
@@ -55,6 +56,15 @@ async def test_the_migrator_makes_the_schema_and_the_server_works_on_it(cluster:
     await database.close()
     assert healthy
     assert migrate.current(address(cluster, "migrator")) == migrate.head()
+
+
+async def test_the_migrator_makes_a_scratch_database_for_the_drill(cluster: EmbeddedPostgres) -> None:
+    async with scratch_database(address(cluster, "server"), address(cluster, "migrator")) as scratch:
+        database = Database(scratch.url, pool_size=2)
+        await database.open()
+        healthy = await database.healthy()
+        await database.close()
+    assert healthy
 
 
 def test_the_migrator_may_migrate_again(cluster: EmbeddedPostgres) -> None:

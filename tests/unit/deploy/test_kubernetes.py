@@ -131,6 +131,13 @@ def test_probes_ask_the_ports_that_are_served(
     assert server["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "http"}
 
 
+def test_a_worker_is_probed_and_scraped_on_the_port_it_is_given(pods: dict[str, Manifest]) -> None:
+    worker = pods["bacmr-worker"]["containers"][0]
+    (listen,) = [one["value"] for one in worker["env"] if one["name"] == "BACMR_WORKER_LISTEN"]
+    assert worker["ports"] == [{"name": "http", "containerPort": int(listen.rpartition(":")[2])}]
+    assert worker["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "http"}
+
+
 def test_a_pod_stays_in_service_while_milvus_is_away(pods: dict[str, Manifest]) -> None:
     asked = server_of(pods)["readinessProbe"]["grpc"]["service"]
     assert asked == retrieval_pb2.DESCRIPTOR.services_by_name["RetrievalService"].full_name

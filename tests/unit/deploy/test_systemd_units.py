@@ -70,6 +70,10 @@ def test_units_start_again_after_a_crash_and_get_time_to_drain(name: str, folder
     assert (service["Restart"], service["KillMode"], service["TimeoutStopSec"]) == ("always", "mixed", "60")
 
 
+def test_a_reload_asks_the_server_for_a_rolling_restart(folder: Path) -> None:
+    assert unit(folder / "bacmr-server.service")["ExecReload"] == "/bin/kill -HUP $MAINPID"
+
+
 def test_logs_are_kept_for_thirty_days(folder: Path) -> None:
     assert "MaxRetentionSec=30day" in (folder / "journald@bacmr.conf").read_text()
     assert all("LogNamespace=bacmr" in file.read_text() for file in folder.glob("*.service"))
