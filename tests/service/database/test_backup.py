@@ -1,0 +1,82 @@
+"""Promises of the copy that is made before a migration."""
+
+import stat
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from server.database.backup import BackupError, back_up
+from server.database.embedded import EmbeddedPostgres
+from server.database.programs import installed
+from tests.conftest import Addresses
+
+
+@pytest.fixture
+def empty(postgres: EmbeddedPostgres) -> Any:
+    """Address of an empty database."""
+    with psycopg.connect(postgres.connection.owner_url("postgres"), autocommit=True) as admin:
+        admin.execute("CREATE DATABASE restored")
+        yield postgres.connection.owner_url("restored")
+        admin.execute("DROP DATABASE restored WITH (FORCE)")
+
+
+def restore(dump: Path, url: str) -> None:
+    program = next(folder / "pg_restore" for folder in installed() if (folder / "pg_restore").exists())
+    subprocess.run(
+        [program, "--exit-on-error", "--dbname", url, dump], check=True, capture_output=True, text=True, timeout=60
+    )
+
+
+def test_a_copy_restores_every_row_and_right(
+    addresses: Addresses, empty: str, make_user: Any, owner: psycopg.Connection, tmp_path: Path
+) -> None:
+    make_user(tokens=70)
+    dump = back_up(addresses.owner_url, tmp_path / "copies")
+    restore(dump, empty)
+    rows = "SELECT user_id, sequence, amount_tokens, hash FROM bacmr.ledger_entry ORDER BY user_id, sequence"
+    rights = (
+        "SELECT relname, coalesce(relacl, acldefault('r', relowner))::text, relforcerowsecurity FROM pg_class"
+        " WHERE relnamespace = 'bacmr'::regnamespace AND relkind = 'r' ORDER BY relname"
+    )
+    with psycopg.connect(empty) as restored:
+        assert restored.execute(rows).fetchall() == owner.execute(rows).fetchall() != []
+        assert restored.execute(rights).fetchall() == owner.execute(rights).fetchall()
+    assert stat.S_IMODE(dump.stat().st_mode) == 0o600
+
+
+def test_a_login_bound_by_row_level_security_makes_no_copy_and_leaves_no_file(
+    addresses: Addresses, tmp_path: Path
+) -> None:
+    with pytest.raises(BackupError, match="pg_dump could not copy"):
+        back_up(addresses.url, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_named(addresses: Addresses, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BackupError, match="file"):
+        back_up(addresses.owner_url, tmp_path / "file")
+
+
+def test_a_password_is_never_an_argument(
+    postgres: EmbeddedPostgres, addresses: Addresses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "bin" / "pg_dump"
+    program.parent.mkdir()
+    program.write_text(
+        '#!/bin/sh\n[ "$1" = --version ] && echo "pg_dump (PostgreSQL) 99.0" && exit\n'
+        'echo "pg_dump: args $* PGPASSWORD=$PGPASSWORD" >&2\nexit 1\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr("server.database.backup.installed", lambda: iter([program.parent]))
+    password = str(conninfo_to_dict(addresses.owner_url)["password"])
+    with pytest.raises(BackupError) as error:
+        back_up(addresses.owner_url, tmp_path / "copies")
+    arguments, _, environment = str(error.value).partition("PGPASSWORD=")
+    assert "--format=custom" in arguments
+    assert password not in arguments
+    assert environment == password
