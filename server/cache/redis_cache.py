@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 import structlog
 from redis.asyncio import Redis
@@ -19,6 +19,17 @@ _TIMEOUT_SECONDS = 0.2
 """Longer than any answer of a healthy Redis, and little beside the loads that the cache saves."""
 _PAUSE_SECONDS = 5.0
 """How long a Redis that failed is left alone."""
+
+
+async def answers(url: str) -> bool:
+    """Say whether a Redis answers at this address."""
+    redis = Redis.from_url(url, socket_timeout=_TIMEOUT_SECONDS, socket_connect_timeout=_TIMEOUT_SECONDS)
+    try:
+        return await cast("Awaitable[bool]", redis.ping())
+    except RedisError:
+        return False
+    finally:
+        await redis.aclose()
 
 
 class RedisCache(Generic[V]):
