@@ -53,11 +53,11 @@ MEANINGS: Final = {
     "bootstrap_admin_email": "Administrator that is made at start when it does not exist",
     "bootstrap_admin_password": "Its first password",
     "welcome_tokens": "Grant of a new wallet",
-    "reservation_ttl_seconds": "How long tokens stay held when nobody settles; an answer may take 80% of it",
+    "reservation_ttl_seconds": "How long tokens stay held if nobody settles, 30 to 3600; an answer may take 80% of it",
     "limits_paid_per_minute_free": "Ask and GenerateQuiz per minute, tier free",
     "limits_paid_per_minute_standard": "The same, tier standard",
     "limits_paid_per_minute_premium": "The same, tier premium",
-    "limits_sign_in_per_15_minutes": "Sign-in attempts per account; wrong guesses per address and per user",
+    "limits_sign_in_per_15_minutes": "Wrong passwords per account and per address; taken names at sign-up per address",
     "limits_upload_bytes": "Largest file",
     "limits_message_bytes": "Largest gRPC message, each way",
     "limits_concurrent_streams": "Streams per connection, and open ones per process",
@@ -68,7 +68,7 @@ MEANINGS: Final = {
     "chunk_overlap_french": "Tokens that neighbours share",
     "chunk_tokens_arabic": "Size of an Arabic or Hassaniya chunk",
     "chunk_overlap_arabic": "Tokens that neighbours share",
-    "worker_concurrency": "Jobs at once per process, and files read at once",
+    "worker_concurrency": "Jobs at once per process, and files read at once; 0: this server runs none",
     "extraction_timeout_seconds": "Time to read one file; each page that needs OCR adds 30 s",
     "extraction_memory_bytes": "Memory of one reader process",
     "extraction_max_pages": "Longest file",
@@ -162,7 +162,7 @@ def _default(value: Any, *, required: bool) -> str:
         value = value.get_secret_value()
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
-    if value is None or value in ("", ()):
+    if value is None or value in ("", (), {}):
         return "unset"
     if isinstance(value, tuple):
         return "`" + ", ".join(map(str, value)) + "`"

@@ -6,14 +6,26 @@ Each setting is `BACMR_<NAME>`; secrets may also come from files named `bacmr_<n
 import os
 import pwd
 import re
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    IPvAnyNetwork,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSetting
 
 Positive = Annotated[int, Field(gt=0)]
+ProviderName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
 
 
 class ProviderSettings(BaseModel):
@@ -76,14 +88,25 @@ class Settings(BaseSettings):
     http_listen: str = "127.0.0.1:8080"
     http_public_url: str = ""
     """Address that clients reach the HTTP port under (for upload tickets); unset: made from http_listen."""
+    worker_listen: str = ""
+    """Address of the HTTP port of `bacmr worker`, for metrics and probes alone; unset: it has none."""
+    processes: Positive = 1
+    """Server processes on the two ports, beside a parent that keeps them up; each has its own pools and memory."""
     web_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Origins that browsers may call the HTTP port from, comma separated; the port's own pages always may."""
+    trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = (
+        IPv4Network("127.0.0.0/8"),
+        IPv6Network("::1/128"),
+    )
+    """Networks of proxies whose `x-forwarded-for` is believed on both ports, comma separated."""
+    metrics_token: SecretStr = SecretStr("")
+    """Bearer token that `/metrics/…` asks for; unset: whoever reaches the HTTP port may read the figures."""
 
     # TLS (files); plaintext is only allowed on loopback unless told
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
     tls_client_ca_file: Path | None = None
-    """Set to require client certificates (mTLS)."""
+    """Set to require client certificates (mTLS) of all but probes."""
     allow_plaintext: bool = False
 
     # Stores
@@ -101,7 +124,7 @@ class Settings(BaseSettings):
     model_providers: tuple[ProviderSettings, ...] = ()
     openai_api_key: SecretStr = Field(default=SecretStr(""), validation_alias="OPENAI_API_KEY")
     embedding_model: str = ""
-    """OpenAI-compatible embedding model; unset: the local embedder."""
+    """OpenAI-compatible embedding model, or local-1024 or local-1536; unset: local-1024. A change takes a reindex."""
     embedding_base_url: str = "https://api.openai.com/v1"
     embedding_api_key: SecretStr = SecretStr("")
     embedding_dimensions: Annotated[int, Field(ge=64, le=4096)] = 1536
@@ -120,8 +143,11 @@ class Settings(BaseSettings):
     bootstrap_admin_password: SecretStr = SecretStr("")
 
     # Money
-    welcome_tokens: Annotated[int, Field(ge=0)] = 20_000
-    reservation_ttl_seconds: Positive = 300
+    welcome_tokens: Annotated[int, Field(ge=0, le=1_000_000_000)] = 20_000
+    reservation_ttl_seconds: Annotated[int, Field(ge=30, le=3_600)] = 300
+    top_up_secrets: dict[ProviderName, Annotated[SecretStr, Field(min_length=32)]] = {}
+    """JSON object of the secrets (at least 32 characters) that providers of mobile money sign their callbacks with, by
+    provider, as in `{"bankily": "…"}`; a provider without one is not heard"""
 
     # Limits
     limits_paid_per_minute_free: Positive = 10
@@ -146,14 +172,15 @@ class Settings(BaseSettings):
     chunk_overlap_arabic: Annotated[int, Field(ge=0)] = 48
 
     # Work
-    worker_concurrency: Positive = 2
+    worker_concurrency: Annotated[int, Field(ge=0)] = 2
     extraction_timeout_seconds: Positive = 900
     extraction_memory_bytes: Positive = 2 * 1024**3
     extraction_max_pages: Positive = 2_000
     source_hosts: Annotated[tuple[str, ...], NoDecode] = ()
-    """Host names that sources may be fetched from, comma separated."""
+    """Host names that sources may be fetched from, each with all hosts below it, comma separated; `host:port` allows
+    one place of an intranet, whose address may be private."""
     export_key: SecretStr = SecretStr("")
-    """Set to encrypt exports."""
+    """Set to encrypt exports with; any long random text, kept apart from them."""
 
     # Telemetry
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -161,17 +188,19 @@ class Settings(BaseSettings):
     channelz: bool = False
     drain_seconds: Annotated[float, Field(ge=0)] = 10.0
 
-    @field_validator("web_origins", "source_hosts", mode="before")
+    @field_validator("web_origins", "source_hosts", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("grpc_listen", "http_listen")
+    @field_validator("grpc_listen", "http_listen", "worker_listen")
     @classmethod
-    def _address(cls, value: str) -> str:
+    def _address(cls, value: str, field: ValidationInfo) -> str:
         host, _, port = value.rpartition(":")
+        if not value and field.field_name == "worker_listen":
+            return value
         if not host or not port.isdigit() or int(port) > 65535:
             raise ValueError("must look like 127.0.0.1:50051")
         return value
@@ -201,9 +230,10 @@ def load(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        where = "_".join(str(part) for part in first["loc"]).upper()
-        name = f"BACMR_{where}" if where and not where.startswith("OPENAI") else where or "settings"
-        raise SettingsError(f"{name}: {first['msg']}") from None
+        setting, *inside = map(str, first["loc"] or ("settings",))
+        if setting in Settings.model_fields:
+            setting = f"BACMR_{setting.upper()}"
+        raise SettingsError(": ".join((setting, *inside, first["msg"]))) from None
     except UnreadableSetting as error:
         field = re.search(r'field "(\w+)"', str(error))
         name = f"BACMR_{field[1].upper()}" if field else "settings"

@@ -146,20 +146,22 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = bacmr, pg_temp AS $$
     WHERE (lower(u.email) = lower(p_email) OR u.phone = p_phone) AND u.password_hash IS NOT NULL
 $$;
 
-CREATE FUNCTION attempt_wait(
+CREATE FUNCTION attempt_lock(
     p_account_hash bytea, p_address text, p_window_seconds double precision, p_account_limit integer, p_address_limit integer
-) RETURNS double precision
+) RETURNS TABLE (scope text, wait_seconds double precision)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = bacmr, pg_temp AS $$
     -- A full window is free again when the oldest attempt that fills it leaves it.
-    SELECT coalesce(greatest(max(extract(epoch FROM nth.attempted_at - now()) + p_window_seconds), 0), 0) FROM (
-        (SELECT attempted_at FROM sign_in_attempt WHERE account_hash = p_account_hash
+    SELECT nth.scope, extract(epoch FROM nth.attempted_at - now()) + p_window_seconds FROM (
+        (SELECT 'account' AS scope, attempted_at FROM sign_in_attempt WHERE account_hash = p_account_hash
          ORDER BY attempted_at DESC OFFSET p_account_limit - 1 LIMIT 1)
         UNION ALL
-        (SELECT attempted_at FROM sign_in_attempt WHERE address = p_address AND p_address <> ''
+        (SELECT 'address', attempted_at FROM sign_in_attempt WHERE address = p_address AND p_address <> ''
          ORDER BY attempted_at DESC OFFSET p_address_limit - 1 LIMIT 1)
     ) nth
+    WHERE nth.attempted_at > now() - make_interval(secs => p_window_seconds)
+    ORDER BY nth.attempted_at DESC LIMIT 1
 $$;
-COMMENT ON FUNCTION attempt_wait IS 'Seconds until this account may be tried from this address; 0 means now';
+COMMENT ON FUNCTION attempt_lock IS 'What keeps this account from being tried from this address, and for how many seconds';
 
 CREATE FUNCTION record_attempt(p_account_hash bytea, p_address text, p_window_seconds double precision) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = bacmr, pg_temp AS $$
@@ -355,12 +357,12 @@ BEGIN
 END $$;
 
 REVOKE ALL ON FUNCTION
-    token_claims, create_account, account_for_sign_in, attempt_wait, record_attempt, forgive_attempts, begin_session,
+    token_claims, create_account, account_for_sign_in, attempt_lock, record_attempt, forgive_attempts, begin_session,
     rotate_refresh_token, provision_external, revoked_sessions, own_password_hash, set_password, keep_an_administrator,
     erase_account, change_access, revoke_sessions
     FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
-    token_claims, create_account, account_for_sign_in, attempt_wait, record_attempt, forgive_attempts, begin_session,
+    token_claims, create_account, account_for_sign_in, attempt_lock, record_attempt, forgive_attempts, begin_session,
     rotate_refresh_token, provision_external, revoked_sessions, own_password_hash, set_password, erase_account,
     change_access, revoke_sessions
     TO bacmr_app;

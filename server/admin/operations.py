@@ -49,14 +49,18 @@ class Operations:
         """
 
         async def effect(connection: Connection) -> UUID:
-            operation = await self._store.add(connection, kind, object, task, current().user_id, current().request_id)
-            if operation is None:
-                raise Conflict(f"Another {kind} has not ended yet; wait for it or cancel it.")
-            await self._audit.record(connection, f"operation.{kind}", f"operation/{operation.id}", None, task)
-            await self._queue.enqueue(connection, RUN_OPERATION, {"operation_id": str(operation.id)})
-            return operation.id
+            return await self.add(connection, kind, task, object=object)
 
         return await self.get(await self._once.run(f"start.{kind}", request_id, (object, task), UUID, effect))
+
+    async def add(self, connection: Connection, kind: str, task: Mapping[str, Any], *, object: str = "") -> UUID:
+        """Ask for work in an open transaction and return the operation's id. Raises Conflict as `start` does."""
+        operation = await self._store.add(connection, kind, object, task, current().user_id, current().request_id)
+        if operation is None:
+            raise Conflict(f"Another {kind} has not ended yet; wait for it or cancel it.")
+        await self._audit.record(connection, f"operation.{kind}", f"operation/{operation.id}", None, task)
+        await self._queue.enqueue(connection, RUN_OPERATION, {"operation_id": str(operation.id)})
+        return operation.id
 
     async def get(self, operation_id: UUID) -> Operation:
         """Return an operation. Raises NotFound."""

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from server.admin.indexes import IndexStatus
 from server.jobs.store import JobRun, QueueDepth
 from server.models.port import ProviderState
 
@@ -14,21 +15,9 @@ class ServerInfo:
 
     version: str
     schema_revision: str
-    embedding_model: str
     model_chain: tuple[str, ...]
     limits: Mapping[str, int]
     started_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Index:
-    """The vector index that answers searches, with its rows in PostgreSQL's view and in the store's."""
-
-    name: str
-    embedding_model: str
-    dimensions: int
-    expected_count: int
-    actual_count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +29,7 @@ class Status:
     breakers: Sequence[ProviderState]
     queues: Sequence[QueueDepth]
     jobs: Sequence[JobRun]
-    indexes: Sequence[Index]
+    indexes: Sequence[IndexStatus]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +42,10 @@ class Overview:
     breakers: Callable[[], Sequence[ProviderState]]
     queues: Callable[[], Awaitable[Sequence[QueueDepth]]]
     jobs: Callable[[], Awaitable[Sequence[JobRun]]]
-    indexes: Callable[[], Awaitable[Sequence[Index]]]
-    metrics: Callable[[], str]
+    indexes: Callable[[], Awaitable[Sequence[IndexStatus]]]
+    embedding_model: Callable[[], Awaitable[str]]
+    """The model of the index that is searched; a reindex changes it while the server runs."""
+    metrics: Callable[[], Awaitable[str]]
     """All metrics as JSON."""
 
     async def status(self) -> Status:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from server.config import ProviderSettings, Settings
 from server.models.breakers import Breakers
 from server.models.chain import ModelChain
+from server.models.embedders import Remote, local_embedder
 from server.models.local.embedder import LocalEmbedder
 from server.models.local.tutor import LocalTutor
 from server.models.openai_compatible import OpenAITutor
 from server.models.openai_embedder import OpenAIEmbedder
 from server.models.port import Embedder, ProviderState, Purpose, TutorModel
 from server.models.steady_embedder import SteadyEmbedder
-from server.telemetry import metrics
+from server.telemetry import metrics, traces
 from server.telemetry.metrics import BreakerState
 from server.text.detection import detect
 from server.text.tokens import count
@@ -21,12 +22,16 @@ from server.text.tokens import count
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """`tutor` is who answers, `quoting` quotes free of charge when it cannot (None where it quotes anyway)."""
+    """`tutor` is who answers, `quoting` quotes free of charge when it cannot (None where it quotes anyway).
+
+    `embedder` is the configured one, `remote` makes others of the same endpoint (None where there is no endpoint).
+    """
 
     tutor: TutorModel
     quoting: TutorModel | None
     embedder: Embedder
     chain: ModelChain | None
+    remote: Remote | None = None
 
     def breakers(self) -> Sequence[ProviderState]:
         """Return the providers in order with their breakers' states."""
@@ -39,18 +44,20 @@ def make_breakers(settings: Settings) -> Breakers:
         settings.breaker_failures,
         settings.breaker_open_seconds,
         on_state=lambda service, state: metrics.set_circuit_breaker_state(service, BreakerState(state)),
+        on_call=traces.begin_step,
     )
 
 
 def choose(settings: Settings, breakers: Breakers) -> Models:
     """Return the models that the settings name; without any, the local ones."""
     local = LocalTutor()
-    embedder = _embedder(settings, breakers)
-    providers = [_provider(provider) for provider in _configured(settings)]
+    remote = _remote(settings, breakers)
+    embedder = _embedder(settings, remote)
+    providers = [_provider(provider) for provider in configured_providers(settings)]
     if not providers:
-        return Models(local, None, embedder, None)
+        return Models(local, None, embedder, None, remote)
     chain = ModelChain(providers, breakers, last=local)
-    return Models(chain, local, embedder, chain)
+    return Models(chain, local, embedder, chain, remote)
 
 
 async def warm(models: Models) -> None:
@@ -61,7 +68,8 @@ async def warm(models: Models) -> None:
         await models.embedder.embed(["…"], Purpose.QUERY)
 
 
-def _configured(settings: Settings) -> Sequence[ProviderSettings]:
+def configured_providers(settings: Settings) -> Sequence[ProviderSettings]:
+    """Return the endpoints of the chain in order; an OpenAI key alone names OpenAI's."""
     if not settings.model_providers and settings.openai_api_key.get_secret_value():
         key = settings.openai_api_key
         return [ProviderSettings(name="openai", model="gpt-4o", small_model="gpt-4o-mini", api_key=key)]
@@ -79,18 +87,33 @@ def _provider(provider: ProviderSettings) -> OpenAITutor:
         supports_schema=provider.supports_schema,
         timeout_seconds=provider.timeout_seconds,
         observe=metrics.record_openai_request,
+        trace_headers=traces.headers,
     )
 
 
-def _embedder(settings: Settings, breakers: Breakers) -> Embedder:
-    if not settings.embedding_model:
-        return LocalEmbedder()
+def _embedder(settings: Settings, remote: Remote | None) -> Embedder:
+    model = settings.embedding_model
+    local = local_embedder(model) if model else LocalEmbedder()
+    if local is not None or remote is None:
+        return local or LocalEmbedder()
+    return remote(model, settings.embedding_dimensions)
+
+
+def _remote(settings: Settings, breakers: Breakers) -> Remote | None:
+    """Return what makes embedders of the configured endpoint: one is, when a model of it or a key is."""
     key = settings.embedding_api_key.get_secret_value() or settings.openai_api_key.get_secret_value()
-    remote = OpenAIEmbedder(
-        settings.embedding_base_url,
-        settings.embedding_model,
-        settings.embedding_dimensions,
-        key,
-        observe=metrics.record_openai_request,
-    )
-    return SteadyEmbedder(remote, breakers)
+    if not key and (not settings.embedding_model or local_embedder(settings.embedding_model)):
+        return None
+
+    def make(model: str, dimensions: int) -> Embedder:
+        remote = OpenAIEmbedder(
+            settings.embedding_base_url,
+            model,
+            dimensions,
+            key,
+            observe=metrics.record_openai_request,
+            trace_headers=traces.headers,
+        )
+        return SteadyEmbedder(remote, breakers)
+
+    return make

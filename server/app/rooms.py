@@ -1,21 +1,19 @@
 """Every room, furnished from settings, stores and models; in the order in which they need each other."""
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from server.admin.audit import Audit
 from server.app import terms
+from server.app.library import Library, open_library, searched
 from server.app.models import Models
-from server.app.startup import StartupError
 from server.app.stores import Stores
 from server.auth import room as auth
 from server.auth.directory import AccessChange
 from server.auth.directory import Audit as AuditAccess
 from server.config import Settings
 from server.corpus.service import CorpusService
-from server.corpus.vectors import VectorRefs
 from server.database.once import Once
 from server.database.pool import Database
 from server.ingestion.extraction.worker import Extraction
@@ -24,20 +22,23 @@ from server.ingestion.pipeline import Stores as PipelineStores
 from server.ingestion.removal import Removal
 from server.ingestion.scratch import Scratch
 from server.ingestion.service import IngestionService
+from server.ingestion.sources.reach import Reach
+from server.ingestion.sources.service import SourceService
+from server.ingestion.sources.sync import SourceSync
 from server.ingestion.uploads import Uploads
 from server.jobs.queue import JobQueue
-from server.models.local.embedder import LocalEmbedder
 from server.quiz.making import QuizMaker
 from server.quiz.service import QuizService
 from server.retrieval import room as retrieval
-from server.retrieval.search import LiveIndex
+from server.retrieval.usage import charges_match_usage
 from server.telemetry import metrics
-from server.vectors.filters import index_name
 from server.wallet.credits import CreditService
 from server.wallet.meters import Meters
 from server.wallet.service import WalletService
 from server.wallet.store import Connection
 
+FOREIGN_CHECKS = (charges_match_usage,)
+"""What other rooms have recorded, compared with the wallet's books by every reconciliation."""
 INGEST = "ingest"
 """The queue's name for the run of an ingestion job."""
 
@@ -53,16 +54,17 @@ class Rooms:
     credit: CreditService
     auth: auth.AuthRoom
     corpus: CorpusService
-    refs: VectorRefs
+    library: Library
     uploads: Uploads
     ingestion: IngestionService
+    sources: SourceService
+    source_sync: SourceSync
     pipeline: Pipeline
     removal: Removal
     scratch: Scratch
     retrieval: retrieval.RetrievalRoom
     quizzes: QuizService
     quiz_maker: QuizMaker
-    live: LiveIndex
 
 
 async def furnish(settings: Settings, stores: Stores, models: Models) -> Rooms:
@@ -71,29 +73,41 @@ async def furnish(settings: Settings, stores: Stores, models: Models) -> Rooms:
     audit = Audit(database)
     wallet = _wallet(settings, database)
     corpus = CorpusService(database, on_cache_event=metrics.record_cache)
-    live = await _live_index(stores, models)
+    library = await open_library(stores, models)
     answering = retrieval.furnish(
         database,
         wallet,
         corpus,
         stores.vectors,
-        _always(live),
+        searched(library.spaces),
         models.tutor,
         terms.retrieval_terms(settings),
         quoting=models.quoting,
         breakers=models.breakers,
     )
-    maker = QuizMaker(database, wallet, answering.search, corpus, models.tutor, open_limit=settings.limits_open_answers)
+    maker = QuizMaker(
+        database,
+        wallet,
+        answering.search,
+        corpus,
+        models.tutor,
+        quoting=models.quoting,
+        open_limit=settings.limits_open_answers,
+    )
     quizzes = QuizService(database, once, maker)
     removal, enqueue = Removal(database, corpus, stores.blobs, stores.vectors), _Enqueue(queue)
     scratch = Scratch(settings.data_dir / "scratch")
-    refs = VectorRefs(database)
+    ingestion = IngestionService(database, once, corpus, removal, enqueue)
+    extraction = Extraction(terms.reading_limits(settings), settings.worker_concurrency)
+    reach = Reach(settings.source_hosts)
     return Rooms(
         once=once,
         audit=audit,
         queue=queue,
         wallet=wallet,
-        credit=CreditService(database, once, audit=audit.record, voucher_key=stores.secret),
+        credit=CreditService(
+            database, once, audit=audit.record, voucher_key=stores.secret, callbacks=terms.top_up_readers(settings)
+        ),
         auth=auth.furnish(
             database,
             once,
@@ -103,13 +117,15 @@ async def furnish(settings: Settings, stores: Stores, models: Models) -> Rooms:
             erasers=(answering.conversations.erase, quizzes.erase),
         ),
         corpus=corpus,
-        refs=refs,
+        library=library,
         uploads=Uploads(database, once, corpus, stores.blobs, settings.limits_upload_bytes),
-        ingestion=IngestionService(database, once, corpus, removal, enqueue),
+        ingestion=ingestion,
+        sources=SourceService(database, once, audit.record, reach),
+        source_sync=SourceSync(database, corpus, stores.blobs, ingestion, extraction, reach=reach, scratch=scratch),
         pipeline=Pipeline(
-            PipelineStores(database, corpus, refs, stores.blobs, stores.vectors),
-            Extraction(terms.reading_limits(settings), settings.worker_concurrency),
-            models.embedder,
+            PipelineStores(database, corpus, library.refs, stores.blobs, stores.vectors),
+            extraction,
+            library.spaces.written,
             removal,
             enqueue,
             terms.pipeline_settings(settings, scratch),
@@ -119,7 +135,6 @@ async def furnish(settings: Settings, stores: Stores, models: Models) -> Rooms:
         retrieval=answering,
         quizzes=quizzes,
         quiz_maker=maker,
-        live=live,
     )
 
 
@@ -130,32 +145,12 @@ def _wallet(settings: Settings, database: Database) -> WalletService:
         metrics.set_stale_reservations,
         metrics.set_wallet_discrepancies,
     )
-    return WalletService(database, reservation_ttl_seconds=settings.reservation_ttl_seconds, meters=meters)
-
-
-async def _live_index(stores: Stores, models: Models) -> LiveIndex:
-    """Return the index of the embedder in use, made and made live when it is new.
-
-    Raises StartupError when searches run on vectors of another model: mixing the two would find nothing sensible.
-    """
-    name = index_name(models.embedder.name, models.embedder.dimensions)
-    await stores.vectors.create_index(name, models.embedder.dimensions)
-    live = await stores.vectors.live()
-    if live and live != name and await stores.vectors.count(live):
-        raise StartupError(
-            f"BACMR_EMBEDDING_MODEL: the library is indexed as {live}, but the settings name {models.embedder.name}; "
-            "set the former model again, or reindex."
-        )
-    if live != name:
-        await stores.vectors.activate(name)
-    return LiveIndex(name, models.embedder, semantic=not isinstance(models.embedder, LocalEmbedder))
-
-
-def _always(live: LiveIndex) -> Callable[[], Awaitable[LiveIndex]]:
-    async def answer() -> LiveIndex:
-        return live
-
-    return answer
+    return WalletService(
+        database,
+        reservation_ttl_seconds=settings.reservation_ttl_seconds,
+        meters=meters,
+        foreign_checks=FOREIGN_CHECKS,
+    )
 
 
 class _Enqueue:

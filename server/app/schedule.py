@@ -1,11 +1,12 @@
 """What runs by itself: queued tasks and the clock's jobs. Each only calls a service."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 from server.admin.operations import RUN_OPERATION, Operations
 from server.admin.service import AdminService
+from server.admin.syncs import Syncs
+from server.app.recovery import Recovery
 from server.app.rooms import INGEST, Rooms
 from server.caller import acting_as, system
 from server.jobs.schedule import Periodic
@@ -27,30 +28,25 @@ def tasks(rooms: Rooms, operations: Operations) -> list[Task]:
     return [Task(INGEST, ingest), Task(RUN_OPERATION, run_operation, given_up=give_up_operation)]
 
 
-def schedule(rooms: Rooms, admin: AdminService) -> list[Periodic]:
+def schedule(rooms: Rooms, admin: AdminService, syncs: Syncs, recovery: Recovery) -> list[Periodic]:
     """Return the clock's jobs; times of cron lines are UTC, which is Mauritania's time."""
+    export = Periodic("export_data", "0 3 * * 0", _as_system(recovery.exports.export_scheduled))
     return [
+        # A process without the owner's login leaves it to those that have it.
+        *([export] if recovery.exports_by_itself else []),
         Periodic("expire_reservations", 60, _as_system(rooms.wallet.expire_overdue)),
         Periodic("reconcile_wallets", "0 2 * * *", _as_system(admin.reconcile)),
         Periodic("recover_answers", 15, _as_system(rooms.retrieval.recovery.recover)),
         Periodic("forget_events", 86_400, _as_system(rooms.retrieval.recovery.forget)),
         Periodic("recover_quizzes", 60, _as_system(rooms.quiz_maker.recover)),
         Periodic("recover_ingestion", 60, _as_system(rooms.ingestion.recover_stalled)),
+        Periodic("sync_sources", 60, _as_system(syncs.start_due)),
         Periodic("merge_corpus_statistics", 60, _as_system(rooms.corpus.merge_statistics)),
-        Periodic("learn_revocations", 5, rooms.auth.service.learn_revocations),
         Periodic("sweep_uploads", 3_600, _as_system(rooms.uploads.sweep_orphans)),
         Periodic("sweep_removals", 300, _as_system(rooms.removal.sweep)),
-        Periodic("sweep_scratch", 86_400, _in_thread(rooms.scratch.sweep)),
         Periodic("sweep_idempotency", 3_600, _as_system(rooms.once.sweep)),
-        Periodic("sweep_vectors", 86_400, _as_system(rooms.refs.sweep)),
+        Periodic("sweep_vectors", 86_400, _as_system(rooms.library.refs.sweep)),
     ]
-
-
-def _in_thread(run: Callable[[], object]) -> Callable[[], Awaitable[object]]:
-    async def job() -> object:
-        return await asyncio.to_thread(run)
-
-    return job
 
 
 def _as_system(run: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[object]]:

@@ -19,22 +19,23 @@ from bacmr.v1 import (
     wallet_pb2,
     wallet_pb2_grpc,
 )
+from server.admin.indexes import IndexService
 from server.admin.operations import Operations
-from server.admin.overview import Index, Overview, ServerInfo
+from server.admin.overview import Overview, ServerInfo
+from server.admin.recovery.service import Imports
 from server.admin.service import AdminService
 from server.admin.servicer import AdminServicer
+from server.admin.syncs import Syncs
 from server.app.models import Models
 from server.app.rooms import Rooms
-from server.app.stores import Stores
 from server.auth.servicer import AuthServicer
 from server.config import Settings
 from server.database import migrate
 from server.edge.server import Service
 from server.ingestion.servicer import IngestionServicer
 from server.quiz.servicer import QuizServicer
-from server.refusal import StoreUnavailable
 from server.retrieval.servicer import RetrievalServicer
-from server.telemetry.metrics.export import snapshot
+from server.telemetry.metrics.export import Figures
 from server.wallet.servicer import WalletServicer
 
 POSTGRES, MILVUS, BLOBS = "postgresql", "milvus", "blobs"
@@ -49,7 +50,15 @@ NEEDS: Mapping[str, Sequence[str]] = {
 """What a service cannot do without. Answers and quizzes go on without Milvus, by full-text search."""
 
 
-def services(rooms: Rooms, admin: AdminService, operations: Operations, overview: Overview) -> list[Service]:
+def services(
+    rooms: Rooms,
+    admin: AdminService,
+    operations: Operations,
+    syncs: Syncs,
+    indexes: IndexService,
+    imports: Imports,
+    overview: Overview,
+) -> list[Service]:
     """Return the servicers with what registers and describes them."""
     retrieval, directory = rooms.retrieval, rooms.auth.directory
     return [
@@ -65,7 +74,7 @@ def services(rooms: Rooms, admin: AdminService, operations: Operations, overview
         ),
         Service(
             retrieval_pb2_grpc.add_RetrievalServiceServicer_to_server,
-            RetrievalServicer(retrieval.search, retrieval.answers, retrieval.conversations),
+            RetrievalServicer(retrieval.searches, retrieval.answers, retrieval.conversations),
             retrieval_pb2.DESCRIPTOR.services_by_name["RetrievalService"],
         ),
         Service(
@@ -80,7 +89,18 @@ def services(rooms: Rooms, admin: AdminService, operations: Operations, overview
         ),
         Service(
             admin_pb2_grpc.add_AdminServiceServicer_to_server,
-            AdminServicer(admin, directory, rooms.credit, operations, rooms.audit, overview),
+            AdminServicer(
+                admin,
+                directory,
+                rooms.credit,
+                rooms.sources,
+                syncs,
+                indexes,
+                imports,
+                operations,
+                rooms.audit,
+                overview,
+            ),
             admin_pb2.DESCRIPTOR.services_by_name["AdminService"],
         ),
     ]
@@ -88,28 +108,26 @@ def services(rooms: Rooms, admin: AdminService, operations: Operations, overview
 
 def overview(
     settings: Settings,
-    stores: Stores,
     models: Models,
     rooms: Rooms,
     serving: Callable[[], bool],
     store_health: Callable[[], Mapping[str, bool]],
+    figures: Figures,
+    indexes: IndexService,
 ) -> Overview:
     """Return what AdminService tells of the server."""
 
-    async def indexes() -> list[Index]:
-        try:
-            actual = await stores.vectors.count(rooms.live.name)
-        except StoreUnavailable:
-            actual = -1
-        expected = await rooms.refs.count(rooms.live.name)
-        embedder = models.embedder
-        return [Index(rooms.live.name, embedder.name, embedder.dimensions, expected, actual)]
+    async def as_json() -> str:
+        return json.dumps(await figures.snapshot())
+
+    async def embedding_model() -> str:
+        space = await rooms.library.spaces.live()
+        return space.embedder.name if space else ""
 
     return Overview(
         info=ServerInfo(
             version=version("bacmr"),
             schema_revision=migrate.head(),
-            embedding_model=models.embedder.name,
             model_chain=tuple(state.name for state in models.breakers()),
             limits=_limits(settings),
             started_at=datetime.now(UTC),
@@ -119,8 +137,9 @@ def overview(
         breakers=models.breakers,
         queues=rooms.queue.depths,
         jobs=rooms.queue.runs,
-        indexes=indexes,
-        metrics=lambda: json.dumps(snapshot()),
+        indexes=indexes.statuses,
+        embedding_model=embedding_model,
+        metrics=as_json,
     )
 
 

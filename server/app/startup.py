@@ -1,6 +1,7 @@
 """Starting and stopping: what can be wrong as one line that says what to do, and tasks that end when told."""
 
 import asyncio
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from server.auth.keyring import KeyringError
 from server.blobs.objects import BadBlobUrl
+from server.database.backup import BackupError
 from server.database.embedded import EmbeddedError
 from server.edge.policy import EdgeError
 from server.refusal import Refusal, StoreUnavailable
@@ -18,6 +20,8 @@ CANCEL_AGAIN_SECONDS = 15.0
 OWNER_ONLY = 0o700
 PASSABLE = 0o711
 """As root the embedded PostgreSQL runs as another user, who must pass through the data folder to its own part."""
+COLLECT_AFTER = 20_000
+"""Net new objects before the young ones are looked through; Python's 700 is made for small programs."""
 
 
 class StartupError(Exception):
@@ -29,7 +33,7 @@ def clearly() -> Iterator[None]:
     """Turn what parts raise while they start into a StartupError."""
     try:
         yield
-    except (EmbeddedError, StartFailed, EdgeError, KeyringError) as error:
+    except (EmbeddedError, StartFailed, EdgeError, KeyringError, BackupError) as error:
         raise StartupError(str(error)) from error
     except BadBlobUrl as error:
         raise StartupError(f"BACMR_BLOB_URL: {error}") from error
@@ -55,6 +59,16 @@ def data_folder(folder: Path) -> Path:
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise StartupError(f"BACMR_DATA_DIR: {folder} is not writable; choose a folder of yours.")
     return folder
+
+
+def spare_collector() -> None:
+    """Take what was loaded so far out of garbage collection.
+
+    It lives as long as the process, and each full collection would go through all of it while every stream waits.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER)
 
 
 async def cancelled(task: asyncio.Task[None]) -> None:

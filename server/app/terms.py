@@ -11,6 +11,7 @@ from server.ingestion.pipeline import Settings as PipelineSettings
 from server.ingestion.scratch import Scratch
 from server.retrieval import room as retrieval
 from server.text.language import Language
+from server.wallet.topup import SignedJson
 
 ANSWER_SECONDS = 240.0
 ANSWER_SHARE = 0.8
@@ -28,6 +29,12 @@ def retrieval_terms(settings: Settings) -> retrieval.Terms:
         open_answers=settings.limits_open_answers,
         answer_seconds=min(ANSWER_SECONDS, settings.reservation_ttl_seconds * ANSWER_SHARE),
     )
+
+
+def top_up_readers(settings: Settings) -> dict[str, SignedJson]:
+    """Return who reads the callbacks of each provider."""
+    secrets = settings.top_up_secrets.items()
+    return {provider: SignedJson(provider, secret.get_secret_value().encode()) for provider, secret in secrets}
 
 
 def auth_terms(settings: Settings) -> auth.Terms:

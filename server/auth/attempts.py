@@ -1,7 +1,11 @@
 """The guard against guessing: failed attempts are counted per account and per address, in a moving window.
 
-Only failures count, so that a school behind one address can sign in all its pupils. Attempts on one account, and from
-one address, are answered one after the other within a process: parallel guesses cannot slip past the count.
+Only failures count, so that a school behind one address can sign in all its pupils. They are counted in the database,
+which a sign-in needs anyway: exact for all processes and restarts. Attempts on one account, and from one address, are
+answered one after the other within a process: parallel guesses cannot slip past the count.
+
+A locked account refuses its right password too, or the lock would tell a guesser which one it is. Names that have no
+account are counted and locked alike, or it would tell which ones do.
 """
 
 import asyncio
@@ -65,12 +69,16 @@ class AttemptGuard:
 
     async def _check(self, account: bytes, network: str) -> None:
         async with self._database.transaction() as connection:
-            wait_seconds = await self._store.attempt_wait_seconds(
-                connection, account, network, self._window_seconds, self._limits
+            lock = await self._store.attempt_lock(connection, account, network, self._window_seconds, self._limits)
+        if lock is not None:
+            _log.warning("sign_in_attempts_exhausted", scope=lock.scope, retry_after_seconds=round(lock.wait_seconds))
+            limit = self._limits[lock.scope == "address"]
+            raise TooManyAttempts(
+                retry_after_seconds=lock.wait_seconds,
+                scope=lock.scope,
+                limit=limit,
+                window_seconds=int(self._window_seconds),
             )
-        if wait_seconds > 0:
-            _log.warning("sign_in_attempts_exhausted", address=network, retry_after_seconds=round(wait_seconds))
-            raise TooManyAttempts(retry_after_seconds=wait_seconds)
 
     @asynccontextmanager
     async def _lane(self, lanes: list[asyncio.Lock], key: bytes) -> AsyncIterator[None]:

@@ -83,6 +83,11 @@ class Keyring:
         valid = [key for key_id in reversed(self._keys) if (key := self.key(key_id))]
         return [public_jwk(key.public, key.key_id) for key in valid]
 
+    def signing_keys(self) -> list[SigningKey]:
+        """Return every key in the folder, the signing one last. Raises KeyringError when there is none."""
+        self._load()
+        return list(self._keys.values())
+
     def rotate(self) -> str:
         """Add a key that signs from now on, and return its id. Tokens of the old keys stay valid until they expire.
 
@@ -92,7 +97,10 @@ class Keyring:
         newest = next(reversed(self._keys))
         if newest > self._next_key_id():
             raise KeyringError(f"signing keys in {self._folder}: a new key would sort before {newest}; add it by hand")
-        key_id = self._add_file()
+        try:
+            key_id = self._add_file()
+        except OSError as error:
+            raise KeyringError(f"signing keys in {self._folder}: {error.strerror}") from error
         self._load()
         _log.info("signing_key_added", key_id=key_id)
         return key_id
@@ -138,6 +146,10 @@ class Keyring:
             file.flush()
             os.fsync(file.fileno())
         os.utime(unfinished, (now, now))
+        if os.geteuid() == 0:
+            # An operator's key must be one that the server, perhaps another user, can read.
+            owner = self._folder.stat()
+            os.chown(unfinished, owner.st_uid, owner.st_gid)
         unfinished.rename(self._folder / f"{key_id}.pem")
         return key_id
 

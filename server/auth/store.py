@@ -31,7 +31,9 @@ USER = (
 BECOME = text("SELECT set_config('app.user_id', :user_id, true)")
 CREATE_ACCOUNT = text("SELECT create_account(:id, :email, :phone, :password_hash, :display_name, :language, :role)")
 FOR_SIGN_IN = text("SELECT id, password_hash, disabled FROM account_for_sign_in(:email, :phone)")
-ATTEMPT_WAIT = text("SELECT attempt_wait(:account, :address, :window_seconds, :account_limit, :address_limit)")
+ATTEMPT_LOCK = text(
+    "SELECT scope, wait_seconds FROM attempt_lock(:account, :address, :window_seconds, :account_limit, :address_limit)"
+)
 RECORD_ATTEMPT = text("SELECT record_attempt(:account, :address, :window_seconds)")
 FORGIVE_ATTEMPTS = text("SELECT forgive_attempts(:account, :address)")
 BEGIN_SESSION = text(
@@ -76,6 +78,14 @@ class Credentials:
     user_id: UUID
     password_hash: str
     disabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """Attempts are used up, by `account` or by `address`, for so long."""
+
+    scope: str
+    wait_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +146,10 @@ class Store:
         row = (await connection.execute(FOR_SIGN_IN, names)).one_or_none()
         return Credentials(row.id, row.password_hash, row.disabled) if row else None
 
-    async def attempt_wait_seconds(
+    async def attempt_lock(
         self, connection: AsyncConnection, account: bytes, address: str, window_seconds: float, limits: tuple[int, int]
-    ) -> float:
-        """Return the seconds until this account may be tried from this address. `limits`: per account, per address."""
+    ) -> Lock | None:
+        """Return what keeps this account from being tried from this address. `limits`: per account, per address."""
         values = {
             "account": account,
             "address": address,
@@ -147,7 +157,8 @@ class Store:
             "account_limit": limits[0],
             "address_limit": limits[1],
         }
-        return float((await connection.execute(ATTEMPT_WAIT, values)).scalar_one())
+        row = (await connection.execute(ATTEMPT_LOCK, values)).one_or_none()
+        return Lock(row.scope, float(row.wait_seconds)) if row else None
 
     async def record_attempt(
         self, connection: AsyncConnection, account: bytes, address: str, window_seconds: float

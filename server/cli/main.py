@@ -15,9 +15,15 @@ from bacmr.refusals import refusal
 from server.app import StartupError
 from server.cli import ask as asking
 from server.cli import demo as demonstrating
+from server.cli import doctor as examining
 from server.cli import ingest as ingesting
 from server.cli import operate
+from server.cli import recovery as recovering
+from server.cli import reindex as reindexing
 from server.cli import serve as serving
+from server.cli import sync as syncing
+from server.cli.admin import admin
+from server.cli.keys import keys
 from server.cli.remote import Login
 from server.config import Settings, SettingsError, load
 
@@ -30,6 +36,8 @@ cli = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+cli.add_typer(admin, name="admin")
+cli.add_typer(keys, name="keys")
 errors = Console(stderr=True, highlight=False)
 
 Target = Annotated[str, typer.Option(envvar="BACMR_TARGET", help="Address of the server.")]
@@ -44,9 +52,11 @@ DEFAULT_TARGET = "127.0.0.1:50051"
 
 
 @cli.command()
-def serve() -> None:
+def serve(
+    processes: Annotated[int, typer.Option(min=0, help="Server processes; 0: as BACMR_PROCESSES says.")] = 0,
+) -> None:
     """Start everything that no setting replaces and serve until Ctrl-C or SIGTERM."""
-    _run(serving.serve(_settings()))
+    _run(serving.serve(load(processes=processes) if processes else _settings()))
 
 
 @cli.command()
@@ -62,9 +72,12 @@ def worker() -> None:
 
 
 @cli.command()
-def migrate(revision: Annotated[str, typer.Argument(help="Revision to go to.")] = "head") -> None:
+def migrate(
+    revision: Annotated[str, typer.Argument(help="Revision to go to.")] = "head",
+    backup: Annotated[Path | None, typer.Option(help="Folder for a copy of the database, made first.")] = None,
+) -> None:
     """Bring the database schema to a revision."""
-    operate.migrate(_settings(), revision)
+    operate.migrate(_settings(), revision, backup)
 
 
 @cli.command()
@@ -95,9 +108,94 @@ def ingest(
 
 
 @cli.command()
-def reconcile() -> None:
+def sync(
+    source: Annotated[str, typer.Argument(help="Name or id of a web source.")],
+    email: Email,
+    password: Password,
+    target: Target = DEFAULT_TARGET,
+) -> None:
+    """Bring a web source up to date, as an administrator; shows each page's verdict."""
+    done = _run(syncing.sync(Login(target, email, password), source))
+    raise typer.Exit(0 if done else FOUND_SOMETHING)
+
+
+@cli.command()
+def reindex(
+    everything: Annotated[bool, typer.Option("--all", help="The whole library.")] = False,
+    namespace: Annotated[str, typer.Option(help="Only this part of the library.")] = "",
+    model: Annotated[str, typer.Option(help="As in local-1536 or text-embedding-3-large@3072.")] = "",
+    activate: Annotated[bool, typer.Option(help="Search the new index once it is verified.")] = False,
+    rollback: Annotated[bool, typer.Option("--rollback", help="Search the index before again.")] = False,
+    drop: Annotated[str, typer.Option(help="Drop an index that is not searched.")] = "",
+    export_only: Annotated[bool, typer.Option("--export-only", help="Write the texts to a file, no index.")] = False,
+    output: Annotated[Path | None, typer.Option(help="The file of --export-only, one chunk per line.")] = None,
+    email: Annotated[str, typer.Option(envvar="BACMR_EMAIL", help="E-mail address to sign in with.")] = "",
+    password: Annotated[str, typer.Option(envvar="BACMR_PASSWORD", help="Better given in the environment.")] = "",
+    target: Target = DEFAULT_TARGET,
+) -> None:
+    """Build a vector index beside the searched one, as an administrator; then switch, go back or clean up."""
+    whole_or_part = everything != bool(namespace) and not export_only
+    if [whole_or_part, rollback, bool(drop), export_only].count(True) != 1 or export_only != (output is not None):
+        raise typer.BadParameter("give one of --all, --namespace, --rollback, --drop, --export-only with --output")
+    if output is not None:
+        _run(reindexing.export_texts(_settings(), namespace, output))
+        return
+    login = Login(target, email or typer.prompt("Email"), password or typer.prompt("Password", hide_input=True))
+    if rollback:
+        _run(reindexing.rollback(login))
+    elif drop:
+        _run(reindexing.drop(login, drop))
+    elif not _run(reindexing.reindex(login, reindexing.Wanted(namespace, model, activate))):
+        raise typer.Exit(FOUND_SOMETHING)
+
+
+@cli.command()
+def reconcile(
+    folder: Annotated[
+        Path | None, typer.Option(help="Also write the report here, as wallet_discrepancies_TIME.json.")
+    ] = None,
+) -> None:
     """Check all money in the database; prints a JSON report and ends with 1 when anything is wrong."""
-    raise typer.Exit(0 if _run(operate.reconcile(_settings())) else FOUND_SOMETHING)
+    raise typer.Exit(0 if _run(operate.reconcile(_settings(), folder)) else FOUND_SOMETHING)
+
+
+@cli.command()
+def doctor() -> None:
+    """Look at every part that the settings name and say in words what is wrong; changes nothing."""
+    raise typer.Exit(0 if _run(examining.doctor(_settings())) else FOUND_SOMETHING)
+
+
+@cli.command()
+def export(
+    destination: Annotated[
+        str, typer.Argument(help="New folder, or address as in s3://bucket/prefix; else the blob store's export area.")
+    ] = "",
+    compress: Annotated[bool, typer.Option(help="Write .ndjson.gz.")] = False,
+    with_files: Annotated[bool, typer.Option(help="Copy the uploaded files as well.")] = False,
+) -> None:
+    """Export every table with a manifest; prints the result as JSON and ends with 1 when uploaded files are missing."""
+    done = _run(recovering.export(_settings(), destination, compress=compress, copy_files=with_files))
+    raise typer.Exit(0 if done else FOUND_SOMETHING)
+
+
+@cli.command(name="import")
+def import_(
+    location: Annotated[str, typer.Argument(help="Folder or address of an export.")],
+    only_files: Annotated[
+        bool, typer.Option(help="Only put missing uploaded files back, into a system in use.")
+    ] = False,
+) -> None:
+    """Import into a system that holds nothing but its bootstrap administrator; ends with 1 when a check fails."""
+    raise typer.Exit(0 if _run(recovering.import_(_settings(), location, only_files=only_files)) else FOUND_SOMETHING)
+
+
+@cli.command()
+def drill(
+    location: Annotated[str, typer.Argument(help="Export to try; left out: a fresh one.")] = "",
+    newest: Annotated[bool, typer.Option(help="Try the newest export of the export area.")] = False,
+) -> None:
+    """Restore into scratch stores and measure RPO and RTO; ends with 1 when a check fails."""
+    raise typer.Exit(0 if _run(recovering.drill(_settings(), location, newest=newest)) else FOUND_SOMETHING)
 
 
 def _settings() -> Settings:

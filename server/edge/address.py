@@ -15,16 +15,23 @@ SUBSCRIBER_BITS_V6: Final = 64
 """One subscriber has a whole IPv6 network of this size, and as many addresses in it as they like."""
 LOCAL: Final = "127.0.0.1"
 """Address of callers on a Unix socket."""
+_PRIVATE_SOCKET: Final = "unix:"
 
 
 def caller_address(peer: str, forwarded_for: str, proxies: Sequence[Network] = LOOPBACK) -> str:
     """Return the caller's IP address.
 
     `peer` is gRPC's, as in `ipv4:127.0.0.1:5000`, `ipv6:%5B::1%5D:5000` or `unix:`; `forwarded_for` the header's value
-    or empty; `proxies` the networks that are believed.
+    or empty; `proxies` the networks that are believed. The private socket's peer is our own HTTP port, whatever
+    `proxies` says: the last entry is the address it saw.
     """
-    address = peer_address(peer)
-    return forwarded_address(address, forwarded_for, proxies) if forwarded_for else address
+    if not forwarded_for:
+        return peer_address(peer)
+    if peer.startswith(_PRIVATE_SOCKET):
+        forwarded_for, _, seen = forwarded_for.rpartition(",")
+        found = _parsed(seen.strip())
+        return forwarded_address(str(found), forwarded_for, proxies) if found else LOCAL
+    return forwarded_address(peer_address(peer), forwarded_for, proxies)
 
 
 def forwarded_address(address: str, forwarded_for: str, proxies: Sequence[Network] = LOOPBACK) -> str:

@@ -1,11 +1,13 @@
-"""The HTTP port, in the server's own loop: gRPC-Web, uploads and downloads by ticket, metrics, probes, the web app."""
+"""The HTTP port, in the server's own loop: gRPC-Web, files by ticket, top-ups, metrics, probes, the web app."""
 
 import asyncio
 import contextlib
+import hmac
 import math
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -15,20 +17,22 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
-from starlette.routing import BaseRoute, Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.blobs.port import Blob
 from server.caller import Caller, acting_as
-from server.edge import heads
+from server.edge import heads, topups
 from server.edge.address import LOOPBACK, Network, forwarded_address
+from server.edge.certificates import Certified, CertifiedProtocol
 from server.edge.grpcweb import GrpcWeb
 from server.edge.health import Health
 from server.edge.limits import Limits
 from server.edge.origins import Origins
 from server.edge.policy import Cost, EdgeError
-from server.edge.server import MESSAGE_BYTES, Tls, check_plaintext
+from server.edge.server import Tls, check_plaintext
+from server.edge.validation import MESSAGE_BYTES
+from server.edge.webapp import WebApp
 from server.refusal import Kind, Refusal
 from server.telemetry.metrics import export
 
@@ -36,12 +40,12 @@ CONNECTIONS: Final = 4_000
 KEEP_ALIVE_SECONDS: Final = 65
 SERVICES: Final = ("/bacmr.", "/grpc.health.")
 """Paths that are methods; all others are the web's."""
+CONTENT_POLICY: Final = (
+    "default-src 'self'; connect-src 'self'{upload_origin}; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types bacmr"
+)
+"""A page's scripts come from here, make no HTML out of text, and send files nowhere but to the blob store."""
 SECURITY_HEADERS: Final = (
-    (
-        b"content-security-policy",
-        b"default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
-        b"frame-ancestors 'none'",
-    ),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-opener-policy", b"same-origin"),
@@ -56,7 +60,13 @@ _STATUS: Final[Mapping[Kind, int]] = {
     Kind.DEADLINE: 504,
 }
 _BLOBS: Final = "/blobs"
+JWKS_AGE_SECONDS: Final = 60
+"""How long others may keep our public keys; a token of a key they do not know makes them look again anyway."""
 _log = structlog.get_logger(__name__)
+
+
+Jwks = Callable[[], Sequence[Mapping[str, str]]]
+"""Returns our public keys (RFC 7517)."""
 
 
 class BlobDoor(Protocol):
@@ -79,48 +89,69 @@ class HttpPort:
         limits: Limits,
         *,
         blobs: BlobDoor | None = None,
+        top_ups: topups.TopUpDoor | None = None,
         web_dir: Path | None = None,
+        upload_origin: str = "",
         origins: Collection[str] = (),
-        processes_dir: Path | None = None,
+        jwks: Jwks | None = None,
+        figures: export.Figures | None = None,
+        metrics_token: str = "",
+        grpc_web: bool = True,
         tls: Tls | None = None,
         allow_plaintext: bool = False,
         proxies: Collection[Network] = LOOPBACK,
         message_bytes: int = MESSAGE_BYTES,
         reuse_port: bool = False,
+        setting: str = "BACMR_HTTP_LISTEN",
     ) -> None:
-        """Build the port. `processes_dir` is the metrics folder of several processes. Raises EdgeError."""
-        check_plaintext("BACMR_HTTP_LISTEN", listen, tls, allow_plaintext)
+        """Build the port. `figures` are the metrics to show, `setting` gives the address. Raises EdgeError.
+
+        With a `metrics_token` the metrics are for who shows it.
+        `upload_origin` is where tickets send the files of the web app, as in `https://bucket.example.org`.
+        """
+        check_plaintext(setting, listen, tls, allow_plaintext)
+        self._setting = setting
         self._listen = listen
         self._reuse_port = reuse_port
         self._health = health
         self._limits = limits
         self._blobs = blobs
+        self._top_ups = top_ups
         self._proxies = tuple(proxies)
-        self._processes_dir = processes_dir
+        self._jwks = jwks
+        self._figures = figures or export.Figures()
+        self._metrics_token = metrics_token
         self._origins = Origins(origins)
         self._message_bytes = message_bytes
         self._channel: grpc.aio.Channel | None = None
         self._serving: asyncio.Task[None] | None = None
-        web = GrpcWeb(self._open_channel, self._origins, message_bytes)
-        self._server = _Server(_config(_Front(web, self._pages(web_dir), self._origins), tls))
+        web = GrpcWeb(self._open_channel, self._origins, message_bytes) if grpc_web else None
+        self._server = _Server(_config(_Front(web, self._pages(web_dir), self._origins, upload_origin), tls))
         self.port = 0
 
-    async def start(self, target: str) -> None:
+    async def start(self, target: str = "") -> None:
         """Listen, passing gRPC-Web on to `target` (`EdgeServer.target`). Raises EdgeError when the address is taken."""
         listener = self._bind()
         self.port = listener.getsockname()[1]
-        self._channel = grpc.aio.insecure_channel(
-            target,
-            options=[
-                ("grpc.max_receive_message_length", self._message_bytes),
-                ("grpc.max_send_message_length", self._message_bytes),
-            ],
-        )
+        if target:
+            self._channel = grpc.aio.insecure_channel(
+                target,
+                options=[
+                    ("grpc.max_receive_message_length", self._message_bytes),
+                    ("grpc.max_send_message_length", self._message_bytes),
+                ],
+            )
         self._serving = asyncio.create_task(self._server.serve(sockets=[listener]), name="http")
         while not self._server.started:
             if self._serving.done():
                 await self._serving
-                raise EdgeError(f"BACMR_HTTP_LISTEN: {self._listen} could not be served.")
+                raise EdgeError(f"{self._setting}: {self._listen} could not be served.")
+            await asyncio.sleep(0.01)
+
+    async def close(self) -> None:
+        """Take no new requests; running ones go on until `stop`."""
+        self._server.should_exit = True
+        while any(server.is_serving() for server in self._server.servers):  # noqa: ASYNC110 - uvicorn has no event
             await asyncio.sleep(0.01)
 
     async def stop(self, grace_seconds: float) -> None:
@@ -148,7 +179,7 @@ class HttpPort:
             listener.bind((host, int(port)))
         except OSError:
             listener.close()
-            raise EdgeError(f"BACMR_HTTP_LISTEN: {self._listen} is taken, or not an address of this machine.") from None
+            raise EdgeError(f"{self._setting}: {self._listen} is taken, or not an address of this machine.") from None
         return listener
 
     def _pages(self, web_dir: Path | None) -> Starlette:
@@ -158,10 +189,14 @@ class HttpPort:
             Route("/metrics/prometheus", self._prometheus),
             Route("/metrics/json", self._json),
         ]
+        if self._jwks is not None:
+            routes.append(Route("/.well-known/jwks.json", self._keys))
         if self._blobs is not None:
             routes.append(Route(_BLOBS + "/{key:path}", self._blob, methods=["GET", "PUT"]))
+        if self._top_ups is not None:
+            routes.append(Route(topups.PATH + "/{provider}", self._top_up, methods=["POST"]))
         if web_dir is not None:
-            routes.append(Mount("/", StaticFiles(directory=web_dir, html=True)))
+            routes.append(Route("/{path:path}", WebApp(web_dir).answer))
         return Starlette(routes=routes)
 
     async def _alive(self, _: Request) -> Response:
@@ -171,13 +206,35 @@ class HttpPort:
         ready = self._health.serving()
         return JSONResponse({"ready": ready, "stores": self._health.stores()}, 200 if ready else 503)
 
-    async def _prometheus(self, _: Request) -> Response:
-        return Response(await asyncio.to_thread(export.exposition, self._processes_dir), media_type=export.CONTENT_TYPE)
+    async def _prometheus(self, request: Request) -> Response:
+        if not self._shows_metrics_token(request):
+            return _no_token()
+        return Response(await self._figures.exposition(), media_type=export.CONTENT_TYPE)
 
-    async def _json(self, _: Request) -> Response:
-        return JSONResponse(await asyncio.to_thread(export.snapshot, self._processes_dir))
+    async def _json(self, request: Request) -> Response:
+        if not self._shows_metrics_token(request):
+            return _no_token()
+        return JSONResponse(await self._figures.snapshot())
+
+    def _shows_metrics_token(self, request: Request) -> bool:
+        shown = request.headers.get("authorization", "").encode()
+        return not self._metrics_token or hmac.compare_digest(shown, f"Bearer {self._metrics_token}".encode())
+
+    async def _keys(self, _: Request) -> Response:
+        assert self._jwks is not None
+        return JSONResponse({"keys": self._jwks()}, headers={"cache-control": f"public, max-age={JWKS_AGE_SECONDS}"})
 
     async def _blob(self, request: Request) -> Response:
+        return await self._refusable(request, _BLOBS, self._serve_ticket)
+
+    async def _top_up(self, request: Request) -> Response:
+        assert self._top_ups is not None
+        return await self._refusable(request, topups.PATH, partial(topups.answer, self._top_ups))
+
+    async def _refusable(
+        self, request: Request, path: str, serve: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        """Serve one of those that nobody signs in for: counted by address, refused in JSON, under a request id."""
         caller = Caller(
             request_id=heads.request_id(request.headers.get(heads.REQUEST_ID, "")),
             address=forwarded_address(
@@ -188,8 +245,8 @@ class HttpPort:
         )
         with acting_as(caller):
             try:
-                await self._limits.count(_BLOBS, Cost.ORDINARY, caller)
-                response = await self._serve_ticket(request)
+                await self._limits.count(path, Cost.ORDINARY, caller)
+                response = await serve(request)
             except Refusal as refusal:
                 response = _refused(refusal, caller)
         response.headers[heads.REQUEST_ID] = str(caller.request_id)
@@ -222,15 +279,17 @@ class _Server(uvicorn.Server):
 class _Front:
     """Sends methods to gRPC-Web and the rest to the pages, whose answers get the headers of security and CORS."""
 
-    def __init__(self, web: ASGIApp, pages: ASGIApp, origins: Origins) -> None:
+    def __init__(self, web: ASGIApp | None, pages: ASGIApp, origins: Origins, upload_origin: str) -> None:
         self._web = web
         self._pages = pages
         self._origins = origins
+        policy = CONTENT_POLICY.format(upload_origin=f" {upload_origin}" if upload_origin else "")
+        self._headers = [(b"content-security-policy", policy.encode()), *SECURITY_HEADERS]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        if scope["path"].startswith(SERVICES):
+        if self._web is not None and scope["path"].startswith(SERVICES):
             await self._web(scope, receive, send)
             return
         origin = next((value.decode("latin1") for name, value in scope["headers"] if name == b"origin"), "")
@@ -244,7 +303,7 @@ class _Front:
             if message["type"] == "http.response.start":
                 message["headers"] = [
                     *message.get("headers", ()),
-                    *SECURITY_HEADERS,
+                    *self._headers,
                     *self._origins.answer_headers(origin),
                 ]
             await send(message)
@@ -252,18 +311,29 @@ class _Front:
         await self._pages(scope, receive, with_headers)
 
 
+def _no_token() -> Response:
+    return PlainTextResponse("Show the metrics token.\n", 401, {"www-authenticate": "Bearer"})
+
+
 def _refused(refusal: Refusal, caller: Caller) -> Response:
-    body = {"reason": refusal.reason, "message": str(refusal), "request_id": str(caller.request_id)}
+    body: dict[str, object] = {
+        "reason": refusal.reason,
+        "message": str(refusal),
+        "request_id": str(caller.request_id),
+    }
+    if refusal.violations:
+        body["violations"] = [{"field": each.field, "description": each.description} for each in refusal.violations]
     headers = {}
     if refusal.retry_after_seconds is not None:
         headers["retry-after"] = str(math.ceil(refusal.retry_after_seconds))
     return JSONResponse(body, _STATUS.get(refusal.kind, 409), headers)
 
 
-def _config(app: Callable[..., object], tls: Tls | None) -> uvicorn.Config:
+def _config(app: ASGIApp, tls: Tls | None) -> uvicorn.Config:
+    certified = tls is not None and tls.client_ca_file is not None
     return uvicorn.Config(
-        app,
-        http="h11",
+        Certified(app) if certified else app,
+        http=CertifiedProtocol if certified else "h11",
         ws="none",
         lifespan="off",
         log_config=None,
@@ -275,5 +345,5 @@ def _config(app: Callable[..., object], tls: Tls | None) -> uvicorn.Config:
         ssl_certfile=tls.cert_file if tls else None,
         ssl_keyfile=tls.key_file if tls else None,
         ssl_ca_certs=str(tls.client_ca_file) if tls and tls.client_ca_file else None,
-        ssl_cert_reqs=ssl.CERT_REQUIRED if tls and tls.client_ca_file else ssl.CERT_NONE,
+        ssl_cert_reqs=ssl.CERT_OPTIONAL if certified else ssl.CERT_NONE,
     )

@@ -27,7 +27,14 @@ from server.edge.address import LOOPBACK, Network, caller_address
 from server.edge.limits import Limits
 from server.edge.policy import DISCOVERY, Cost, EdgeError, Policy
 from server.edge.validation import Check, Parse, Validation
-from server.refusal import DeadlineExceeded, Forbidden, NotImplementedYet, QuotaExceeded, Refusal
+from server.refusal import (
+    DeadlineExceeded,
+    Forbidden,
+    NotImplementedYet,
+    NotSignedIn,
+    QuotaExceeded,
+    Refusal,
+)
 from server.telemetry import calls, traces
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -81,7 +88,7 @@ class Method:
 
 @dataclass(slots=True, eq=False)
 class _Call:
-    """What is known of one call. `deadline_at` is event loop time, perhaps infinite; `ended_at` is Unix time."""
+    """What is known of one call. `deadline_at` is event loop time, perhaps infinite."""
 
     method: Method
     head: heads.Head
@@ -94,16 +101,6 @@ class _Call:
     user_id: UUID | None = None
     code: str = "OK"
     expired: bool = False
-    seconds: float = 0.0
-    ended_at: float = 0.0
-
-    @property
-    def path(self) -> str:
-        return self.method.path
-
-    @property
-    def quiet(self) -> bool:
-        return self.method.policy.cost is Cost.FREE
 
 
 class Middleware:
@@ -119,6 +116,7 @@ class Middleware:
         max_streams: int = MAX_STREAMS,
     ) -> None:
         """Take how tokens are verified and which limits apply; `proxies` may name the caller's address."""
+        self.message_bytes = validation.message_bytes
         self._verify = verify
         self._limits = limits
         self._validation = validation
@@ -201,11 +199,19 @@ class Middleware:
         context.set_trailing_metadata(echo)
         await context.send_initial_metadata(echo)
         request = raw if method.streams_requests else method.parse(raw)
-        caller = _visitor(call) if policy.public else _admitted(call, await self._verify(heads.bearer(call.head)))
+        if policy.public:
+            caller = _visitor(call)
+        else:
+            try:
+                identity = await self._verify(heads.bearer(call.head))
+            except NotSignedIn:
+                await self._limits.count_bad_token(method.path, call.address)
+                raise
+            caller = _admitted(call, identity)
         become(caller)
         await self._limits.count(method.path, policy.cost, caller)
         if policy.cost is Cost.SIGN_IN:
-            async with self._limits.attempt(method.path, caller, request):
+            async with self._limits.attempt(method.path, caller):
                 return await self._run(method, request, raw, context)
         return await self._run(method, request, raw, context)
 
@@ -264,10 +270,19 @@ class Middleware:
         method.counted.running -= 1
         if call.span is not None:
             traces.end(call.span, call.code)
-        call.seconds = perf_counter() - call.started_at
-        call.ended_at = time()
         call.task = None
-        calls.ended(call)
+        calls.ended(
+            calls.Ended(
+                method.path,
+                call.code,
+                perf_counter() - call.started_at,
+                time(),
+                call.request_id,
+                call.user_id,
+                call.address,
+                method.policy.cost is Cost.FREE,
+            )
+        )
 
 
 def _visitor(call: _Call) -> Caller:

@@ -22,7 +22,9 @@ from server.edge.middleware import Handler, Middleware
 from server.edge.policy import DISCOVERY, PROBE, EdgeError, Policy, policies
 from server.telemetry import calls
 
-MESSAGE_BYTES: Final = 4 * 1024 * 1024
+RECEIVE_FACTOR: Final = 4
+"""Messages are received up to this many times the limit, so that it is our own refusal, with its details, that callers
+get; what is larger still is cut off by the transport before it takes more memory."""
 STREAMS_PER_CONNECTION: Final = 2_000
 METADATA_BYTES: Final = 2 * 1024 * 1024
 """Large enough that an absurd token reaches our own refusal instead of breaking the connection of all other calls."""
@@ -60,7 +62,6 @@ class EdgeServer:
         *,
         tls: Tls | None = None,
         allow_plaintext: bool = False,
-        message_bytes: int = MESSAGE_BYTES,
         streams_per_connection: int = STREAMS_PER_CONNECTION,
         reuse_port: bool = False,
         channelz: bool = False,
@@ -75,7 +76,9 @@ class EdgeServer:
         self._folder = contextlib.ExitStack()
         self.port = 0
         self.target = ""
-        self._server = grpc.aio.server(options=_options(message_bytes, streams_per_connection, reuse_port, channelz))
+        self._server = grpc.aio.server(
+            options=_options(middleware.message_bytes, streams_per_connection, reuse_port, channelz)
+        )
         handlers = _handlers(services, health, channelz)
         known = _known_policies(services)
         wrapped = {path: middleware.wrap(path, handler, known[path]) for path, handler in handlers.items()}
@@ -197,7 +200,7 @@ def _credentials(tls: Tls) -> grpc.ServerCredentials:
 
 def _options(message_bytes: int, streams: int, reuse_port: bool, channelz: bool) -> list[tuple[str, int]]:
     return [
-        ("grpc.max_receive_message_length", message_bytes),
+        ("grpc.max_receive_message_length", message_bytes * RECEIVE_FACTOR),
         ("grpc.max_send_message_length", message_bytes),
         ("grpc.max_concurrent_streams", streams),
         ("grpc.max_metadata_size", METADATA_BYTES),

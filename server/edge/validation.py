@@ -6,8 +6,9 @@ from typing import Any, Final
 import protovalidate
 from google.protobuf.message import DecodeError, Message
 
-from server.refusal import Invalid, Unreadable, Violation
+from server.refusal import Invalid, QuotaExceeded, Unreadable, Violation
 
+MESSAGE_BYTES: Final = 4 * 1024 * 1024
 SMALL_BYTES: Final = 64
 REMEMBERED: Final = 1_024
 Parse = Callable[[bytes], Message]
@@ -17,14 +18,18 @@ Check = Callable[[Message, bytes], None]
 class Validation:
     """Checks requests by the contract's rules, which are pure: they do not look at the clock."""
 
-    def __init__(self) -> None:
-        """Make a validator; it compiles the rules of a type when the type's reader is made."""
+    def __init__(self, message_bytes: int = MESSAGE_BYTES) -> None:
+        """Make a validator; it compiles the rules of a type when the type's reader is made.
+
+        `message_bytes` is the largest message that is read; the transport must let larger ones come this far.
+        """
+        self.message_bytes = message_bytes
         self._validator = protovalidate.Validator()
 
     def reader(self, message_type: type[Message]) -> "Reader":
         """Return what reads messages of a type. Compiles its rules, about 20 ms, so that no call waits for it."""
         self._validator.collect_violations(message_type())
-        return Reader(message_type, self._validator)
+        return Reader(message_type, self._validator, self.message_bytes)
 
 
 class Reader:
@@ -34,8 +39,9 @@ class Reader:
     checked again, unless it holds something that must not be kept.
     """
 
-    def __init__(self, message_type: type[Message], validator: protovalidate.Validator) -> None:
+    def __init__(self, message_type: type[Message], validator: protovalidate.Validator, message_bytes: int) -> None:
         """Read messages of `message_type`."""
+        self._message_bytes = message_bytes
         self._parse = message_type.FromString
         self._violations = validator.collect_violations
         self._passed: set[bytes] = set()
@@ -43,7 +49,9 @@ class Reader:
         self._kept_bytes = 0 if secret else SMALL_BYTES
 
     def parse(self, raw: bytes) -> Message:
-        """Read a message. Raises Unreadable: what the parser says is not for callers."""
+        """Read a message. Raises QuotaExceeded for a large one; Unreadable, as a parser's words are not for callers."""
+        if len(raw) > self._message_bytes:
+            raise QuotaExceeded("The message is too large.", scope="message", limit_bytes=self._message_bytes)
         try:
             return self._parse(raw)
         except DecodeError:

@@ -1,13 +1,17 @@
 """How a server starts, refuses to start, and stops."""
 
+import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import time
 
+import psycopg
 import pytest
 
+from server.database.embedded import EmbeddedPostgres
 from tests.e2e.conftest import alive, children, command, settings, start
 
 
@@ -51,6 +55,7 @@ def test_killing_the_server_leaves_no_children_and_the_next_start_works(folder):
     [
         ("BACMR_GRPC_LISTEN", "nowhere"),
         ("BACMR_WELCOME_TOKENS", "-1"),
+        ("BACMR_RESERVATION_TTL_SECONDS", "86400"),
         ("BACMR_MODEL_PROVIDERS", '[{"name": "x"}]'),
         ("BACMR_MODEL_PROVIDERS", "[{"),
         ("BACMR_BLOB_URL", "ftp://files"),
@@ -113,3 +118,30 @@ def test_reconcile_runs_beside_a_server_and_without_one(folder):
     assert (beside.returncode, alone.returncode) == (0, 0)
     assert '"ok": true' in beside.stdout
     assert '"ok": true' in alone.stdout
+
+
+def test_reconcile_tells_what_it_found_by_its_exit_code_its_output_and_a_file(folder):
+    assert start(folder).stop() == 0
+    postgres = EmbeddedPostgres(folder / "data" / "postgres").start()
+    try:
+        with psycopg.connect(postgres.connection.owner_url(), options="-c search_path=bacmr") as owner:
+            owner.execute(
+                "INSERT INTO model_usage (reservation_id, user_id, purpose, used_tokens, owed_tokens)"
+                " SELECT gen_random_uuid(), id, 'ask', 5, 5 FROM app_user"
+            )
+    finally:
+        postgres.stop()
+    found = run(folder, "reconcile", "--folder", str(folder))
+    [file] = folder.glob("wallet_discrepancies_*.json")
+    report = json.loads(found.stdout)
+    assert found.returncode == 1
+    assert report == json.loads(file.read_text())
+    assert [check["name"] for check in report["checks"] if not check["ok"]] == ["charges_match_usage"]
+    assert re.fullmatch(r"wallet_discrepancies_\d{8}T\d{6}Z\.json", file.name)
+
+
+def test_a_report_that_cannot_be_written_is_told_in_one_line(folder):
+    ended = run(folder, "reconcile", "--folder", str(folder / "nowhere"))
+    assert ended.returncode == 2
+    assert len(ended.stderr.strip().splitlines()) == 1
+    assert "nowhere" in ended.stderr

@@ -17,6 +17,7 @@ import pytest
 import pytest_asyncio
 from google.protobuf.empty_pb2 import Empty
 
+from server.edge.address import LOOPBACK, Network
 from server.edge.health import Health
 from server.edge.http import HttpPort
 from server.edge.limits import Limits, Rates
@@ -24,7 +25,7 @@ from server.edge.limits.windows import MemoryWindows, Windows
 from server.edge.middleware import Middleware
 from server.edge.policy import Policy
 from server.edge.server import EdgeServer
-from server.edge.validation import Validation
+from server.edge.validation import MESSAGE_BYTES, Validation
 from tests.rpc.served import Edge, People, services
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +50,8 @@ async def serve(people: People) -> AsyncIterator[Callable[..., Awaitable[Edge]]]
             probes: Mapping[str, Any] | None = None,
             needs: Mapping[str, Sequence[str]] | None = None,
             max_streams: int = 100,
+            message_bytes: int = MESSAGE_BYTES,
+            proxies: Sequence[Network] = LOOPBACK,
             verify: Any = None,
             options: Mapping[str, Any] | None = None,
             client: Sequence[tuple[str, Any]] = (),
@@ -57,8 +60,9 @@ async def serve(people: People) -> AsyncIterator[Callable[..., Awaitable[Edge]]]
             middleware = Middleware(
                 verify or people.verify,
                 Limits(rates or Rates(), windows or MemoryWindows()),
-                Validation(),
+                Validation(message_bytes),
                 max_streams=max_streams,
+                proxies=proxies,
             )
             health = Health(probes or {}, needs or {}, interval_seconds=0.05)
             server = EdgeServer(listen, services(**servicers), middleware, health, **(options or {}))

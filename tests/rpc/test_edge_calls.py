@@ -334,14 +334,31 @@ async def test_open_streams_are_bounded(serve, people):
     assert [event.sequence async for event in again] == [1, 2, 3]
 
 
-async def test_a_message_above_the_limit_is_refused(serve, people):
-    edge = await serve(WalletService=Wallet(), options={"message_bytes": 4096})
-    no = await refusal(
-        wallet_pb2_grpc.WalletServiceStub(edge.channel).GetBalance(
-            wallet_pb2.GetBalanceRequest(user_id="x" * 5000), metadata=people.add().metadata
-        )
-    )
+@pytest.mark.parametrize("size", [4097, 16_000])
+async def test_a_message_above_the_limit_is_refused_with_details_and_unread(serve, people, size):
+    edge = await serve(WalletService=Wallet(), message_bytes=4096)
+    call = edge.channel.unary_unary("/bacmr.v1.WalletService/GetBalance")
+    no = await refusal(call(b"\xff" * size, metadata=people.add().metadata))
+    assert (no.code, no.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUOTA_EXCEEDED")
+    assert dict(no.info.metadata) == {"scope": "message", "limit_bytes": "4096"}
+    assert no.details["RequestInfo"].request_id == no.trailing["x-request-id"]
+    small = wallet_pb2.GetBalanceRequest(user_id=str(uuid4())).SerializeToString()
+    await call(small, metadata=people.add().metadata)
+
+
+async def test_a_message_far_above_the_limit_never_gets_into_memory(serve, people):
+    edge = await serve(WalletService=Wallet(), message_bytes=4096)
+    call = edge.channel.unary_unary("/bacmr.v1.WalletService/GetBalance")
+    no = await refusal(call(b"\xff" * 4096 * 5, metadata=people.add().metadata))
     assert no.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_every_message_of_a_client_stream_is_held_to_the_limit(serve, people):
+    edge = await serve(IngestionService=Ingestion(), message_bytes=4096)
+    stub = ingestion_pb2_grpc.IngestionServiceStub(edge.channel)
+    parts = [ingestion_pb2.UploadDocumentRequest(chunk=b"x" * size) for size in (4000, 5000)]
+    no = await refusal(stub.UploadDocument(parts, metadata=people.add(callers.Role.TEACHER).metadata))
+    assert (no.code, no.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUOTA_EXCEEDED")
 
 
 async def test_every_call_is_counted_by_method_and_code(edge):

@@ -1,6 +1,8 @@
 """The HTTP port: probes, metrics, uploads by ticket, the web app and its headers, over a real socket."""
 
 import os
+import ssl
+from ipaddress import ip_network
 from urllib.parse import urlsplit
 
 import httpx
@@ -13,7 +15,9 @@ from server.blobs.objects import ObjectBlobs
 from server.blobs.tickets import Tickets
 from server.edge.limits import Rates
 from server.edge.policy import EdgeError
+from server.edge.server import Tls
 from server.telemetry import metrics
+from tests.rpc.authority import Authority
 
 APP = "https://app.example.org"
 
@@ -128,8 +132,33 @@ async def test_the_web_app_is_served_under_a_strict_policy(edge, serve_http, tmp
         assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
         assert page.headers["x-content-type-options"] == "nosniff"
         assert (await http.get("/app.js")).status_code == 200
+        assert (await http.post("/app.js")).status_code == 405
         for path in ("/../outside.txt", "/%2e%2e/outside.txt", "/..%2foutside.txt"):
             assert (await http.get(path)).status_code == 404
+
+
+async def test_the_web_app_is_small_on_the_wire_and_kept_by_browsers(edge, serve_http, tmp_path):
+    (tmp_path / "assets").mkdir()
+    (tmp_path / "index.html").write_text("<h1>BacMR</h1>")
+    (tmp_path / "assets" / "app-1A2B.js").write_text("say('once');" * 1000)
+    async with client(await serve_http(edge, web_dir=tmp_path)) as http:
+        page, script = await http.get("/"), await http.get("/assets/app-1A2B.js")
+        plain = await http.get("/assets/app-1A2B.js", headers={"accept-encoding": "identity"})
+        again = await http.get("/", headers={"if-none-match": page.headers["etag"]})
+    assert script.headers["content-encoding"] == "gzip"
+    assert int(script.headers["content-length"]) < len(script.text) / 10
+    assert plain.text == script.text
+    assert "content-encoding" not in plain.headers
+    assert "immutable" in script.headers["cache-control"]
+    assert page.headers["cache-control"] == "no-cache"
+    assert (again.status_code, again.content) == (304, b"")
+
+
+async def test_a_page_may_send_files_to_the_blob_store_and_nowhere_else(edge, serve_http, tmp_path):
+    (tmp_path / "index.html").write_text("")
+    async with client(await serve_http(edge, web_dir=tmp_path, upload_origin="https://files.example.org")) as http:
+        policy = (await http.get("/")).headers["content-security-policy"]
+    assert "connect-src 'self' https://files.example.org;" in policy
 
 
 async def test_only_allowed_origins_may_read_answers(edge, serve_http, blobs):
@@ -153,3 +182,61 @@ async def test_a_taken_port_is_an_error_that_names_the_setting(edge, serve_http)
 async def test_plaintext_for_others_is_refused_unless_allowed(edge, serve_http):
     with pytest.raises(EdgeError, match="BACMR_HTTP_LISTEN"):
         await serve_http(edge, listen="0.0.0.0:0")
+
+
+async def test_public_keys_are_where_other_verifiers_look(edge, serve_http):
+    keys = [{"kty": "EC", "kid": "k1", "crv": "P-256", "x": "x", "y": "y"}]
+    async with client(await serve_http(edge, jwks=lambda: keys)) as http:
+        answer = await http.get("/.well-known/jwks.json")
+    assert (answer.status_code, answer.json()) == (200, {"keys": keys})
+    assert answer.headers["cache-control"] == "public, max-age=60"
+
+
+@pytest.mark.parametrize("path", ["/metrics/prometheus", "/metrics/json"])
+async def test_metrics_with_a_token_are_for_who_shows_it(edge, serve_http, path):
+    async with client(await serve_http(edge, metrics_token="figures")) as http:
+        for shown in ({}, {"authorization": "Bearer wrong"}, {"authorization": "figures"}, {"authorization": "é"}):
+            headers = {name: value.encode() for name, value in shown.items()}
+            answer = await http.get(path, headers=headers)
+            assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+            assert "grpc" not in answer.text
+        assert (await http.get(path, headers={"authorization": "Bearer figures"})).status_code == 200
+        assert (await http.get("/healthz")).status_code == 200
+
+
+async def test_an_address_that_no_proxy_of_ours_forwards_is_not_believed(edge, serve_http, blobs):
+    _, door = blobs
+    ours = await serve_http(edge, blobs=door, rates=Rates(calls_per_minute=2), proxies=[ip_network("127.0.0.0/8")])
+    strange = await serve_http(edge, blobs=door, rates=Rates(calls_per_minute=2), proxies=[ip_network("10.0.0.0/8")])
+    for port, expected in ((ours, 403), (strange, 429)):
+        async with client(port) as http:
+            for number in range(3):
+                answer = await http.get("/blobs/x", headers={"x-forwarded-for": f"203.0.113.{number}"})
+        assert answer.status_code == expected
+
+
+async def test_with_mtls_all_but_probes_need_a_certificate_of_the_authority(edge, serve_http, tmp_path):
+    authority, other = Authority(tmp_path / "ours"), Authority(tmp_path / "theirs")
+    certificate, key = authority.issue("server")
+    port = await serve_http(edge, tls=Tls(certificate, key, authority.file))
+
+    def over_tls(issuer: Authority | None) -> httpx.AsyncClient:
+        context = ssl.create_default_context(cafile=authority.file)
+        if issuer is not None:
+            context.load_cert_chain(*issuer.issue("client"))
+        return httpx.AsyncClient(base_url=f"https://127.0.0.1:{port.port}", verify=context)
+
+    async with over_tls(None) as probe:
+        assert (await probe.get("/healthz")).status_code == 200
+        assert (await probe.get("/readyz")).status_code in {200, 503}
+        for path in ("/metrics/json", "/", "/healthz/", "/healthz/../metrics/json", "/%68ealthz/x"):
+            assert (await probe.get(path)).status_code == 403
+        balance = await probe.post(
+            "/bacmr.v1.WalletService/GetBalance", headers={"content-type": "application/grpc-web+proto"}
+        )
+        assert (balance.status_code, balance.text) == (403, "Show a client certificate.\n")
+    async with over_tls(authority) as known:
+        assert (await known.get("/metrics/json")).status_code == 200
+    async with over_tls(other) as stranger:
+        with pytest.raises((httpx.ReadError, httpx.ConnectError, httpx.RemoteProtocolError)):
+            await stranger.get("/healthz")

@@ -9,7 +9,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from bacmr.v1 import auth_pb2, auth_pb2_grpc, retrieval_pb2, retrieval_pb2_grpc, wallet_pb2, wallet_pb2_grpc
 from server.caller import Role, Tier
 from server.edge.limits import Rates
-from server.refusal import VoucherUnknown, WrongCredentials
+from server.refusal import AlreadyExists, TooManyAttempts, VoucherUnknown, WrongCredentials
 from server.telemetry.metrics import export
 from tests.rpc.served import refusal
 
@@ -22,9 +22,7 @@ class Wallet(wallet_pb2_grpc.WalletServiceServicer):
         return wallet_pb2.GetBalanceResponse()
 
     async def RedeemVoucher(self, request, context):
-        if request.code == "WRONGWRONG":
-            raise VoucherUnknown
-        return wallet_pb2.RedeemVoucherResponse()
+        raise VoucherUnknown
 
     async def Reserve(self, request, context):
         return wallet_pb2.ReserveResponse()
@@ -39,9 +37,13 @@ class Auth(auth_pb2_grpc.AuthServiceServicer):
     async def SignIn(self, request, context):
         if request.password == "wrong":
             raise WrongCredentials
+        if request.password == "locked":
+            raise TooManyAttempts(retry_after_seconds=60, scope="account")
         return auth_pb2.SignInResponse()
 
     async def SignUp(self, request, context):
+        if request.email.startswith("taken"):
+            raise AlreadyExists
         return auth_pb2.SignUpResponse()
 
 
@@ -108,59 +110,83 @@ async def test_an_address_behind_our_proxy_is_counted_by_itself(serve):
     assert no.code is EXHAUSTED
 
 
+async def test_an_address_behind_a_proxy_that_is_not_ours_is_not_believed(serve):
+    edge = await serve(AuthService=Auth(), rates=Rates(calls_per_minute=2), proxies=())
+    stub = auth_pb2_grpc.AuthServiceStub(edge.channel)
+    codes = []
+    for number in range(3):
+        request = auth_pb2.SignInRequest(email="amina@example.org", password="wrong")
+        no = await refusal(stub.SignIn(request, metadata=[("x-forwarded-for", f"203.0.113.{number}")]))
+        codes.append(no.reason)
+    assert codes == ["WRONG_CREDENTIALS", "WRONG_CREDENTIALS", "RATE_LIMITED"]
+
+
 async def test_internal_backends_are_not_limited(serve, people):
     edge = await serve(WalletService=Wallet(), rates=Rates(calls_per_minute=1))
     for _ in range(5):
         await edge.channel.unary_unary(BALANCE)(b"", metadata=people.add(Role.SERVICE).metadata)
 
 
-async def test_the_sixth_sign_in_to_one_account_is_too_many(serve):
+async def test_sign_ins_are_counted_by_the_auth_room_alone(serve):
     edge = await serve(AuthService=Auth())
     stub = auth_pb2_grpc.AuthServiceStub(edge.channel)
-    for name in (
-        "Amina@example.org",
-        "amina@EXAMPLE.org",
-        " amina@example.org",
-        "amina@example.org",
-        "AMINA@example.org",
-    ):
-        await stub.SignIn(auth_pb2.SignInRequest(email=name, password="right"))
-    no = await refusal(stub.SignIn(auth_pb2.SignInRequest(email="amina@example.org", password="right")))
+    for password in ("right", "wrong") * 8:
+        call = stub.SignIn(auth_pb2.SignInRequest(email="amina@example.org", password=password))
+        if password == "wrong":
+            assert (await refusal(call)).reason == "WRONG_CREDENTIALS"
+        else:
+            await call
+    before = rejected("account", "/bacmr.v1.AuthService/SignIn")
+    no = await refusal(stub.SignIn(auth_pb2.SignInRequest(email="amina@example.org", password="locked")))
     assert (no.code, no.reason) == (EXHAUSTED, "TOO_MANY_ATTEMPTS")
-    assert no.info.metadata["scope"] == "account"
-    assert "RetryInfo" in no.details
+    assert {"RetryInfo", "QuotaFailure"} <= set(no.details)
+    assert no.details["QuotaFailure"].violations[0].subject == "account"
+    assert rejected("account", "/bacmr.v1.AuthService/SignIn") - before == 1
 
 
-async def test_the_sixth_wrong_guess_from_one_address_is_too_many(serve):
+async def test_names_that_are_taken_cannot_be_searched_for_by_signing_up(serve):
     edge = await serve(AuthService=Auth())
     stub = auth_pb2_grpc.AuthServiceStub(edge.channel)
-    for number in range(5):
-        no = await refusal(stub.SignIn(auth_pb2.SignInRequest(email=f"{number}@example.org", password="wrong")))
-        assert no.reason == "WRONG_CREDENTIALS"
-    no = await refusal(stub.SignIn(auth_pb2.SignInRequest(email="another@example.org", password="wrong")))
+
+    def sign_up(name, address):
+        request = auth_pb2.SignUpRequest(email=f"{name}@example.org", password="12345678", request_id=str(uuid4()))
+        return stub.SignUp(request, metadata=[("x-forwarded-for", address)])
+
+    for _ in range(5):
+        await sign_up("free", "203.0.113.5")
+        assert (await refusal(sign_up("taken", "203.0.113.5"))).reason == "ALREADY_EXISTS"
+    no = await refusal(sign_up("free", "203.0.113.5"))
     assert (no.code, no.reason, no.info.metadata["scope"]) == (EXHAUSTED, "TOO_MANY_ATTEMPTS", "address")
+    await sign_up("free", "203.0.113.6")
+    await stub.SignIn(
+        auth_pb2.SignInRequest(email="amina@example.org", password="right"),
+        metadata=[("x-forwarded-for", "203.0.113.5")],
+    )
 
 
-async def test_a_school_behind_one_address_can_sign_in_all_its_pupils(serve):
-    edge = await serve(AuthService=Auth())
-    stub = auth_pb2_grpc.AuthServiceStub(edge.channel)
-    for number in range(40):
-        await stub.SignIn(auth_pb2.SignInRequest(email=f"{number}@example.org", password="right"))
+@pytest.mark.parametrize("token", ["Bearer bad", "Bearer " + "a" * 9000, "no scheme", ""])
+async def test_bad_tokens_are_limited_by_address_and_keep_out_nobody_with_a_good_one(serve, people, token):
+    edge = await serve(WalletService=Wallet(), rates=Rates(calls_per_minute=3))
+    stub, behind = wallet_pb2_grpc.WalletServiceStub(edge.channel), ("x-forwarded-for", "203.0.113.5")
+
+    def balance(authorization, address=behind):
+        return stub.GetBalance(wallet_pb2.GetBalanceRequest(), metadata=[("authorization", authorization), address])
+
+    for _ in range(3):
+        assert (await refusal(balance(token))).reason == "NOT_SIGNED_IN"
+    no = await refusal(balance(token))
+    assert (no.code, no.reason, no.info.metadata["scope"]) == (EXHAUSTED, "RATE_LIMITED", "address")
+    assert "RetryInfo" in no.details
+    await balance(f"Bearer {people.add().token}")
+    assert (await refusal(balance(token, ("x-forwarded-for", "203.0.113.6")))).reason == "NOT_SIGNED_IN"
 
 
-async def test_right_vouchers_are_not_counted_but_wrong_ones_are(serve, people):
+async def test_voucher_codes_are_counted_by_the_wallet_room_alone(serve, people):
     edge = await serve(WalletService=Wallet())
     stub, who = wallet_pb2_grpc.WalletServiceStub(edge.channel), people.add()
-
-    def redeem(code):
-        request = wallet_pb2.RedeemVoucherRequest(code=code, request_id=str(uuid4()))
-        return stub.RedeemVoucher(request, metadata=who.metadata)
-
     for _ in range(8):
-        await redeem("RIGHTRIGHT")
-    for _ in range(5):
-        assert (await refusal(redeem("WRONGWRONG"))).reason == "VOUCHER_UNKNOWN"
-    assert (await refusal(redeem("RIGHTRIGHT"))).reason == "TOO_MANY_ATTEMPTS"
+        request = wallet_pb2.RedeemVoucherRequest(code="WRONGWRONG", request_id=str(uuid4()))
+        assert (await refusal(stub.RedeemVoucher(request, metadata=who.metadata))).reason == "VOUCHER_UNKNOWN"
 
 
 async def test_probes_are_not_limited(serve):

@@ -1,17 +1,11 @@
 """The server itself: health, reflection, channelz, TLS, ports and draining, over a real channel."""
 
 import asyncio
-import datetime as dt
-import ipaddress
 from pathlib import Path
 from uuid import uuid4
 
 import grpc
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
@@ -20,6 +14,7 @@ from bacmr.v1 import retrieval_pb2, retrieval_pb2_grpc, wallet_pb2, wallet_pb2_g
 from server.caller import Role
 from server.edge.policy import EdgeError
 from server.edge.server import Tls
+from tests.rpc.authority import Authority
 from tests.rpc.served import refusal
 
 WALLET = "bacmr.v1.WalletService"
@@ -157,44 +152,6 @@ async def test_a_taken_port_is_an_error_that_names_the_setting(serve):
 async def test_plaintext_for_others_is_refused_unless_allowed(serve, listen):
     with pytest.raises(EdgeError, match="BACMR_TLS_CERT_FILE"):
         await serve(listen=listen)
-
-
-class Authority:
-    """A certificate authority in a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        self.certificate = self._sign("ca", self.key, None)
-        self.file = self._write("ca.pem", self.certificate.public_bytes(serialization.Encoding.PEM))
-
-    def issue(self, name: str) -> tuple[Path, Path]:
-        key = ec.generate_private_key(ec.SECP256R1())
-        private = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        certificate = self._sign(name, key, self.certificate).public_bytes(serialization.Encoding.PEM)
-        return self._write(f"{name}.pem", certificate), self._write(f"{name}.key", private)
-
-    def _write(self, name: str, content: bytes) -> Path:
-        (self.folder / name).write_bytes(content)
-        return self.folder / name
-
-    def _sign(self, name: str, key: ec.EllipticCurvePrivateKey, issuer: x509.Certificate | None) -> x509.Certificate:
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        now = dt.datetime.now(dt.UTC)
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(issuer.subject if issuer else subject)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - dt.timedelta(minutes=1))
-            .not_valid_after(now + dt.timedelta(hours=1))
-            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
-            .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), True)
-            .sign(self.key, hashes.SHA256())
-        )
 
 
 @pytest.fixture

@@ -47,7 +47,9 @@ SERVICE_CONFIG = json.dumps(
         ]
     }
 )
-"""Only UNAVAILABLE is retried: it says that nothing was done."""
+"""Only UNAVAILABLE is retried: it says that nothing was done. The transport retries while no server has answered."""
+WAITS_SECONDS = (0.2, 0.5, 1.0, 2.0, 3.0)
+"""Between tries of a call that a server answered with UNAVAILABLE; each is cut at random to half of it at most."""
 
 
 def request_id() -> str:
@@ -212,7 +214,7 @@ class _Identity:
 
         class UnaryUnary(grpc.aio.UnaryUnaryClientInterceptor):
             async def intercept_unary_unary(self, continuation: Any, details: ClientCallDetails, request: Any) -> Any:
-                return await continuation(await identity.details(details), request)
+                return await _patiently(continuation, await identity.details(details), request)
 
         class UnaryStream(grpc.aio.UnaryStreamClientInterceptor):
             async def intercept_unary_stream(self, continuation: Any, details: ClientCallDetails, request: Any) -> Any:
@@ -223,3 +225,17 @@ class _Identity:
                 return await continuation(await identity.details(details), request)
 
         return [UnaryUnary(), UnaryStream(), StreamUnary()]
+
+
+async def _patiently(continuation: Any, details: ClientCallDetails, request: Any) -> Any:
+    """Make a call, again while a server says UNAVAILABLE, within the deadline of the first try."""
+    ends_at = None if details.timeout is None else time.monotonic() + details.timeout
+    for wait in WAITS_SECONDS:
+        call = await continuation(details, request)
+        pause = wait * random.uniform(0.5, 1.0)
+        left = None if ends_at is None else ends_at - time.monotonic() - pause
+        if await call.code() is not grpc.StatusCode.UNAVAILABLE or (left is not None and left <= 0):
+            return call
+        await asyncio.sleep(pause)
+        details = ClientCallDetails(details.method, left, details.metadata, details.credentials, details.wait_for_ready)
+    return await continuation(details, request)

@@ -7,6 +7,7 @@ from bacmr.v1 import admin_pb2, admin_pb2_grpc
 from server.admin.audit import Audit
 from server.admin.overview import Overview
 from server.admin.service import AdminService
+from server.admin.servicer.indexes import index_message
 from server.admin.servicer.messages import Context, duration_message, optional_time_message, time_message
 from server.wallet.servicer import entry_message
 
@@ -61,7 +62,7 @@ class InsightServicing(admin_pb2_grpc.AdminServiceServicer):
         return admin_pb2.GetServerInfoResponse(
             version=info.version,
             schema_revision=info.schema_revision,
-            embedding_model=info.embedding_model,
+            embedding_model=await self._overview.embedding_model(),
             model_chain=info.model_chain,
             limits=info.limits,
             started_at=time_message(info.started_at),
@@ -94,19 +95,9 @@ class InsightServicing(admin_pb2_grpc.AdminServiceServicer):
                 )
                 for job in status.jobs
             ],
-            indexes=[
-                admin_pb2.Index(
-                    name=index.name,
-                    embedding_model=index.embedding_model,
-                    dimensions=index.dimensions,
-                    state=admin_pb2.INDEX_STATE_ACTIVE,
-                    expected_count=index.expected_count,
-                    actual_count=index.actual_count,
-                )
-                for index in status.indexes
-            ],
+            indexes=[index_message(index) for index in status.indexes],
         )
 
     async def GetMetrics(self, request: admin_pb2.GetMetricsRequest, context: Context) -> admin_pb2.GetMetricsResponse:
         """Return all metrics."""
-        return admin_pb2.GetMetricsResponse(json=self._overview.metrics())
+        return admin_pb2.GetMetricsResponse(json=await self._overview.metrics())

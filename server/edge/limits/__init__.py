@@ -1,30 +1,25 @@
 """Rate limits: who is counted against what, and the refusal when it is used up.
 
-A signed-in caller is counted by user, everyone else by address. Paid calls have a limit by tier. Sign-in attempts are
-counted by account, whoever makes them; refused attempts also by address, so that a school behind one address can sign
-in all its pupils but nobody can guess from there.
+A signed-in caller is counted by user, everyone else by address; so is every token that does not verify, apart from
+the rest, so that who floods us with them shuts nobody else out. Paid calls have a limit by tier. Wrong passwords and
+voucher codes are not counted here but by the rooms that know them, in the database that they need anyway: exact for all
+processes, whether or not they share a Redis. Here are counted names that turn out taken at sign-up, by address.
 """
 
-import hashlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from google.protobuf.message import Message
-
 from server.caller import Caller, Role, Tier
 from server.edge.address import subscriber
 from server.edge.limits.windows import MemoryWindows, Rate, Windows
 from server.edge.policy import Cost
-from server.refusal import Kind, RateLimited, Refusal, TooManyAttempts
+from server.refusal import AlreadyExists, RateLimited, Refusal, TooManyAttempts
 from server.telemetry import metrics
 
 MINUTE: Final = 60.0
 SIGN_IN_WINDOW: Final = 15 * MINUTE
-_ACCOUNT_FIELDS: Final = ("email", "phone")
-_MISSES: Final = frozenset({Kind.UNAUTHENTICATED, Kind.NOT_FOUND, Kind.ALREADY_EXISTS, Kind.PRECONDITION})
-"""What a wrong guess looks like; a request that is not even valid is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +41,7 @@ class Limits:
         self._windows = windows
         self._calls = Rate(rates.calls_per_minute, MINUTE)
         self._paid = {tier: Rate(amount, MINUTE) for tier, amount in rates.paid_per_minute.items()}
-        self._sign_in = Rate(rates.sign_in_per_15_minutes, SIGN_IN_WINDOW)
+        self._taken = Rate(rates.sign_in_per_15_minutes, SIGN_IN_WINDOW)
 
     async def count(self, path: str, cost: Cost, caller: Caller) -> None:
         """Count a call. Probes and internal backends (role service) are not limited."""
@@ -61,36 +56,30 @@ class Limits:
         if wait_seconds:
             raise _refusal(rate, path, "user" if user_id else "address", wait_seconds, RateLimited)
 
-    @asynccontextmanager
-    async def attempt(self, path: str, caller: Caller, request: Message | None) -> AsyncIterator[None]:
-        """Run a sign-in attempt, a password change or a voucher: things that can be guessed."""
-        if caller.user_id is None:
-            account = account_of(request)
-            if account:
-                wait_seconds = await self._windows.hit(self._sign_in, ("account", path, account))
-                if wait_seconds:
-                    raise _refusal(self._sign_in, path, "account", wait_seconds, TooManyAttempts)
-            scope, key = "address", ("guess", subscriber(caller.address), "")
-        else:
-            scope, key = "user", ("guess", str(caller.user_id), path)
-        wait_seconds = await self._windows.test(self._sign_in, key)
+    async def count_bad_token(self, path: str, address: str) -> None:
+        """Count a token that did not verify. Raises RateLimited when its address sent too many."""
+        wait_seconds = await self._windows.hit(self._calls, ("token", subscriber(address)))
         if wait_seconds:
-            raise _refusal(self._sign_in, path, scope, wait_seconds, TooManyAttempts)
+            raise _refusal(self._calls, path, "address", wait_seconds, RateLimited)
+
+    @asynccontextmanager
+    async def attempt(self, path: str, caller: Caller) -> AsyncIterator[None]:
+        """Run something that can be guessed. Raises TooManyAttempts before the block runs, too."""
+        key = ("taken", path, subscriber(caller.address))
+        if caller.user_id is None:
+            wait_seconds = await self._windows.test(self._taken, key)
+            if wait_seconds:
+                raise _refusal(self._taken, path, "address", wait_seconds, TooManyAttempts)
         try:
             yield
-        except Refusal as refusal:
-            if refusal.kind in _MISSES:
-                await self._windows.hit(self._sign_in, key)
+        except TooManyAttempts as refusal:
+            scope = refusal.metadata.get("scope", "user" if caller.user_id else "address")
+            metrics.record_rate_limit_rejection(scope, path)
             raise
-
-
-def account_of(request: Message | None) -> str:
-    """Return a digest of the account that a request names by e-mail or phone; empty when it names none."""
-    for name in _ACCOUNT_FIELDS:
-        value = getattr(request, name, "")
-        if value and isinstance(value, str):
-            return hashlib.sha256(value.strip().casefold().encode()).hexdigest()
-    return ""
+        except AlreadyExists:
+            if caller.user_id is None:
+                await self._windows.hit(self._taken, key)
+            raise
 
 
 def _refusal(rate: Rate, path: str, scope: str, wait_seconds: float, kind: type[Refusal]) -> Refusal:

@@ -131,6 +131,22 @@ async def test_the_sixth_attempt_on_an_account_is_refused_even_with_the_right_pa
     assert house.hasher.verified == work
 
 
+async def test_a_lock_does_not_tell_whether_the_name_has_an_account(house: Any) -> None:
+    known, unknown = email(), email()
+    await house.service.sign_up(known, "", PASSWORD, Profile())
+    told = []
+    for subnet, name in enumerate((known, unknown), start=60):
+        for number in range(5):
+            with at(f"198.51.{subnet}.{number}"), pytest.raises(WrongCredentials):
+                await house.service.sign_in(name, "", "wrong password")
+        work = house.hasher.verified
+        with at(f"198.51.{subnet}.99"), pytest.raises(TooManyAttempts) as refusal:
+            await house.service.sign_in(name, "", PASSWORD)
+        told.append((str(refusal.value), refusal.value.metadata, house.hasher.verified - work))
+    assert told[0] == told[1]
+    assert told[0][1:] == ({"scope": "account", "limit": "5", "window_seconds": "900"}, 0)
+
+
 async def test_the_sixth_attempt_from_an_address_is_refused_whatever_the_account(house: Any) -> None:
     name = email()
     await house.service.sign_up(name, "", PASSWORD, Profile())
@@ -138,8 +154,9 @@ async def test_the_sixth_attempt_from_an_address_is_refused_whatever_the_account
         for _ in range(5):
             with pytest.raises(WrongCredentials):
                 await house.service.sign_in(email(), "", "wrong password")
-    with at("2001:db8:1:2:ffff::7"), pytest.raises(TooManyAttempts):
+    with at("2001:db8:1:2:ffff::7"), pytest.raises(TooManyAttempts) as refusal:
         await house.service.sign_in(name, "", PASSWORD)
+    assert refusal.value.metadata["scope"] == "address"
     with at("2001:db8:1:3::1"):
         assert await house.service.sign_in(name, "", PASSWORD)
 

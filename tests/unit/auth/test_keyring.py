@@ -184,3 +184,32 @@ def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path, clock: C
     (tmp_path / "file").write_text("")
     with pytest.raises(KeyringError, match="signing keys in"):
         opened(tmp_path / "file" / "keys", clock)
+
+
+def test_all_keys_are_told_with_the_signing_one_last_and_none_is_made(folder: Path, clock: Clock) -> None:
+    with pytest.raises(KeyringError, match=r"no \*\.pem file"):
+        Keyring(folder, TTL, clock).signing_keys()
+    first = opened(folder, clock).signing_key().key_id
+    clock.now += 5
+    second = Keyring(folder, TTL, clock).rotate()
+    old, new = Keyring(folder, TTL, clock).signing_keys()
+    assert (old.key_id, old.verifies_until) == (first, clock.now + TTL + RELOAD_SECONDS)
+    assert (new.key_id, new.verifies_until) == (second, None)
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_that_names_it(folder: Path, clock: Clock) -> None:
+    opened(folder, clock)
+    ring = Keyring(folder, TTL, clock)
+    folder.chmod(0o500)
+    if os.access(folder, os.W_OK):
+        pytest.skip("root writes everywhere")
+    with pytest.raises(KeyringError, match="Permission denied"):
+        ring.rotate()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_key_that_root_adds_belongs_to_the_folders_owner(folder: Path, clock: Clock) -> None:
+    opened(folder, clock)
+    os.chown(folder, 12345, 12346)
+    made = folder / f"{Keyring(folder, TTL, clock).rotate()}.pem"
+    assert (made.stat().st_uid, made.stat().st_gid, made.stat().st_mode & 0o777) == (12345, 12346, 0o600)

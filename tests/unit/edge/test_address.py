@@ -46,6 +46,25 @@ def test_a_proxy_elsewhere_is_believed_when_it_is_named():
     assert caller_address("ipv4:10.1.2.3:1", "9.9.9.9, 10.9.9.9", proxies) == "9.9.9.9"
 
 
+@pytest.mark.parametrize(
+    ("forwarded", "expected"),
+    [
+        ("203.0.113.7", "203.0.113.7"),
+        ("9.9.9.9,203.0.113.7", "203.0.113.7"),
+        ("9.9.9.9,127.0.0.1", "127.0.0.1"),
+        ("9.9.9.9,10.1.2.3", "9.9.9.9"),
+        ("9.9.9.9,testclient", "127.0.0.1"),
+    ],
+    ids=["direct", "made up", "loopback is no proxy here", "through the proxy", "no address"],
+)
+def test_our_own_http_port_is_believed_about_whom_it_saw_and_no_further(forwarded, expected):
+    assert caller_address("unix:", forwarded, (ip_network("10.0.0.0/8"),)) == expected
+
+
+def test_without_trusted_proxies_the_peer_is_the_caller():
+    assert caller_address("ipv4:127.0.0.1:1", "9.9.9.9", ()) == "127.0.0.1"
+
+
 def test_one_subscriber_has_a_whole_network_in_ipv6():
     assert subscriber("2001:db8::1") == subscriber("2001:db8::ffff:1") == "2001:db8::/64"
     assert subscriber("2001:db8:0:1::1") != subscriber("2001:db8::1")

@@ -70,7 +70,7 @@ class _IndexStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_IndexState
     INDEX_STATE_UNSPECIFIED: _IndexState.ValueType  # 0
     """Not set."""
     INDEX_STATE_BUILDING: _IndexState.ValueType  # 1
-    """Being filled."""
+    """Being filled, or holding a part of the library only."""
     INDEX_STATE_READY: _IndexState.ValueType  # 2
     """Filled and verified."""
     INDEX_STATE_ACTIVE: _IndexState.ValueType  # 3
@@ -86,7 +86,7 @@ class IndexState(_IndexState, metaclass=_IndexStateEnumTypeWrapper):
 INDEX_STATE_UNSPECIFIED: IndexState.ValueType  # 0
 """Not set."""
 INDEX_STATE_BUILDING: IndexState.ValueType  # 1
-"""Being filled."""
+"""Being filled, or holding a part of the library only."""
 INDEX_STATE_READY: IndexState.ValueType  # 2
 """Filled and verified."""
 INDEX_STATE_ACTIVE: IndexState.ValueType  # 3
@@ -560,7 +560,7 @@ class IssueVouchersResponse(_message.Message):
     """UUID of the batch."""
     @_builtins.property
     def codes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Codes; a repeated call with the same request_id returns the same batch id, and the codes only within its first answer's lifetime of 24 hours."""
+        """Codes. The same request again returns them for 24 hours, and from then on the batch id alone."""
 
     def __init__(
         self,
@@ -594,6 +594,7 @@ class Source(_message.Message):
     LAST_SYNCED_AT_FIELD_NUMBER: _builtins.int
     LAST_OUTCOME_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
+    LAST_PAGES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUID."""
     name: _builtins.str
@@ -612,6 +613,8 @@ class Source(_message.Message):
     """False pauses it."""
     last_outcome: _builtins.str
     """How it ended, in words."""
+    last_pages: _builtins.int
+    """Pages that the last sync looked at."""
     @_builtins.property
     def sync_every(self) -> _duration_pb2.Duration:
         """Time between scheduled syncs; unset means only on demand."""
@@ -639,10 +642,11 @@ class Source(_message.Message):
         last_synced_at: _timestamp_pb2.Timestamp | None = ...,
         last_outcome: _builtins.str = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
+        last_pages: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "last_synced_at", b"last_synced_at", "sync_every", b"sync_every"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "enabled", b"enabled", "grade", b"grade", "id", b"id", "last_outcome", b"last_outcome", "last_synced_at", b"last_synced_at", "max_pages", b"max_pages", "name", b"name", "namespace", b"namespace", "start_url", b"start_url", "subject", b"subject", "sync_every", b"sync_every"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "enabled", b"enabled", "grade", b"grade", "id", b"id", "last_outcome", b"last_outcome", "last_pages", b"last_pages", "last_synced_at", b"last_synced_at", "max_pages", b"max_pages", "name", b"name", "namespace", b"namespace", "start_url", b"start_url", "subject", b"subject", "sync_every", b"sync_every"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -660,7 +664,7 @@ class CreateSourceRequest(_message.Message):
     """Client-made UUID."""
     @_builtins.property
     def source(self) -> Global___Source:
-        """Its fields; id and times are ignored."""
+        """Its fields; id, times and outcome are ignored. It starts enabled; max_pages 0 means 500."""
 
     def __init__(
         self,
@@ -717,7 +721,7 @@ class UpdateSourceRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Which fields."""
+        """Which of name, start_url, namespace, subject, grade, sync_every, max_pages, enabled; `*` means all."""
 
     def __init__(
         self,
@@ -895,6 +899,7 @@ class SyncEvent(_message.Message):
     DONE_FIELD_NUMBER: _builtins.int
     PAGES_FETCHED_FIELD_NUMBER: _builtins.int
     PAGES_INGESTED_FIELD_NUMBER: _builtins.int
+    OPERATION_ID_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Place in the stream, from 1."""
     url: _builtins.str
@@ -908,9 +913,11 @@ class SyncEvent(_message.Message):
     done: _builtins.bool
     """True in the last event."""
     pages_fetched: _builtins.int
-    """Pages fetched so far."""
+    """Pages looked at so far."""
     pages_ingested: _builtins.int
     """Pages ingested so far."""
+    operation_id: _builtins.str
+    """UUID of the operation that does the sync; CancelOperation stops it."""
     def __init__(
         self,
         *,
@@ -922,10 +929,11 @@ class SyncEvent(_message.Message):
         done: _builtins.bool = ...,
         pages_fetched: _builtins.int = ...,
         pages_ingested: _builtins.int = ...,
+        operation_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["document_id", b"document_id", "done", b"done", "pages_fetched", b"pages_fetched", "pages_ingested", b"pages_ingested", "reason", b"reason", "sequence", b"sequence", "url", b"url", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document_id", b"document_id", "done", b"done", "operation_id", b"operation_id", "pages_fetched", b"pages_fetched", "pages_ingested", b"pages_ingested", "reason", b"reason", "sequence", b"sequence", "url", b"url", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1130,9 +1138,9 @@ class StartReindexRequest(_message.Message):
     EMBEDDING_MODEL_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
-    """Only this namespace; empty means all."""
+    """Only this namespace, into an index to look at; of the model that is searched, written again in place. Empty means all."""
     embedding_model: _builtins.str
-    """Embedding model; empty means the configured one."""
+    """Embedding model: `local-1024`, `local-1536`, or `model@dimensions` of the configured endpoint; empty means the configured one."""
     request_id: _builtins.str
     """Client-made UUID."""
     def __init__(
@@ -1159,7 +1167,7 @@ class StartReindexResponse(_message.Message):
     OPERATION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def operation(self) -> Global___Operation:
-        """The operation; its result names the index."""
+        """The operation; its result names the index, its counts and its sample_recall."""
 
     def __init__(
         self,
@@ -1322,22 +1330,26 @@ class ExportDataRequest(_message.Message):
     DESTINATION_FIELD_NUMBER: _builtins.int
     COMPRESS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    WITH_FILES_FIELD_NUMBER: _builtins.int
     destination: _builtins.str
     """Folder or blob prefix; empty means the export area of the blob store."""
     compress: _builtins.bool
     """Write .ndjson.gz."""
     request_id: _builtins.str
     """Client-made UUID."""
+    with_files: _builtins.bool
+    """Copy the uploaded files as well; without, the export only names them."""
     def __init__(
         self,
         *,
         destination: _builtins.str = ...,
         compress: _builtins.bool = ...,
         request_id: _builtins.str = ...,
+        with_files: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compress", b"compress", "destination", b"destination", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compress", b"compress", "destination", b"destination", "request_id", b"request_id", "with_files", b"with_files"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1359,6 +1371,7 @@ class DataEvent(_message.Message):
     RECOVERY_POINT_FIELD_NUMBER: _builtins.int
     RECOVERY_TIME_FIELD_NUMBER: _builtins.int
     OK_FIELD_NUMBER: _builtins.int
+    OPERATION_ID_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Place in the stream, from 1."""
     stage: _builtins.str
@@ -1373,6 +1386,8 @@ class DataEvent(_message.Message):
     """Where the export lies."""
     ok: _builtins.bool
     """True when all went well, in the last event."""
+    operation_id: _builtins.str
+    """UUID of the operation, which goes on without this stream."""
     @_builtins.property
     def checks(self) -> _containers.RepeatedCompositeFieldContainer[_wallet_pb2.Check]:
         """What was checked."""
@@ -1398,10 +1413,11 @@ class DataEvent(_message.Message):
         recovery_point: _duration_pb2.Duration | None = ...,
         recovery_time: _duration_pb2.Duration | None = ...,
         ok: _builtins.bool = ...,
+        operation_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["recovery_point", b"recovery_point", "recovery_time", b"recovery_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checks", b"checks", "done", b"done", "location", b"location", "ok", b"ok", "recovery_point", b"recovery_point", "recovery_time", b"recovery_time", "rows", b"rows", "sequence", b"sequence", "stage", b"stage", "table", b"table"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checks", b"checks", "done", b"done", "location", b"location", "ok", b"ok", "operation_id", b"operation_id", "recovery_point", b"recovery_point", "recovery_time", b"recovery_time", "rows", b"rows", "sequence", b"sequence", "stage", b"stage", "table", b"table"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -246,7 +246,7 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def IssueVouchers(self, request, context):
-        """Makes voucher codes. They are returned once and stored as hashes.
+        """Makes voucher codes, stored as hashes. The same request_id never makes a second batch, however late it comes again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -260,7 +260,7 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateSource(self, request, context):
-        """Changes the fields of a source that `update_mask` names.
+        """Changes the fields of a source that `update_mask` names; documents follow a new placement with the next sync.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -281,7 +281,7 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SyncSource(self, request, context):
-        """Fetches a source and reports each page's verdict.
+        """Fetches a source and reports each page's verdict. A dropped call does not stop it; the same request_id shows it again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -309,14 +309,14 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ActivateIndex(self, request, context):
-        """Switches searches to an index whose counts are verified, atomically.
+        """Switches searches to an index whose counts are verified, atomically; every server process follows within two seconds.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RollbackIndex(self, request, context):
-        """Switches searches back to the index before.
+        """Switches searches back to the index before; what was added since follows from the queue.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

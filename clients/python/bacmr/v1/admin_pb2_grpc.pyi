@@ -48,17 +48,17 @@ class AdminServiceStub:
     AdjustBalance: _grpc.UnaryUnaryMultiCallable[_admin_pb2.AdjustBalanceRequest, _admin_pb2.AdjustBalanceResponse]
     """Adds tokens to a wallet or takes them away, with a reason; never below zero."""
     IssueVouchers: _grpc.UnaryUnaryMultiCallable[_admin_pb2.IssueVouchersRequest, _admin_pb2.IssueVouchersResponse]
-    """Makes voucher codes. They are returned once and stored as hashes."""
+    """Makes voucher codes, stored as hashes. The same request_id never makes a second batch, however late it comes again."""
     CreateSource: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CreateSourceRequest, _admin_pb2.CreateSourceResponse]
     """Adds a web source on an allowed host."""
     UpdateSource: _grpc.UnaryUnaryMultiCallable[_admin_pb2.UpdateSourceRequest, _admin_pb2.UpdateSourceResponse]
-    """Changes the fields of a source that `update_mask` names."""
+    """Changes the fields of a source that `update_mask` names; documents follow a new placement with the next sync."""
     ListSources: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListSourcesRequest, _admin_pb2.ListSourcesResponse]
     """Lists sources, newest first."""
     DeleteSource: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DeleteSourceRequest, _admin_pb2.DeleteSourceResponse]
     """Deletes a source; its documents stay."""
     SyncSource: _grpc.UnaryStreamMultiCallable[_admin_pb2.SyncSourceRequest, _admin_pb2.SyncEvent]
-    """Fetches a source and reports each page's verdict."""
+    """Fetches a source and reports each page's verdict. A dropped call does not stop it; the same request_id shows it again."""
     ReconcileWallets: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ReconcileWalletsRequest, _admin_pb2.ReconcileWalletsResponse]
     """Runs every reconciliation check in the database; never repairs."""
     ListDiscrepancies: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListDiscrepanciesRequest, _admin_pb2.ListDiscrepanciesResponse]
@@ -66,9 +66,9 @@ class AdminServiceStub:
     StartReindex: _grpc.UnaryUnaryMultiCallable[_admin_pb2.StartReindexRequest, _admin_pb2.StartReindexResponse]
     """Builds a new index beside the live one; an Operation."""
     ActivateIndex: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ActivateIndexRequest, _admin_pb2.ActivateIndexResponse]
-    """Switches searches to an index whose counts are verified, atomically."""
+    """Switches searches to an index whose counts are verified, atomically; every server process follows within two seconds."""
     RollbackIndex: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RollbackIndexRequest, _admin_pb2.RollbackIndexResponse]
-    """Switches searches back to the index before."""
+    """Switches searches back to the index before; what was added since follows from the queue."""
     DropIndex: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DropIndexRequest, _admin_pb2.DropIndexResponse]
     """Drops an index; the live one is refused."""
     ExportData: _grpc.UnaryStreamMultiCallable[_admin_pb2.ExportDataRequest, _admin_pb2.DataEvent]
@@ -116,17 +116,17 @@ class AdminServiceAsyncStub(AdminServiceStub):
     AdjustBalance: _aio.UnaryUnaryMultiCallable[_admin_pb2.AdjustBalanceRequest, _admin_pb2.AdjustBalanceResponse]  # type: ignore[assignment]
     """Adds tokens to a wallet or takes them away, with a reason; never below zero."""
     IssueVouchers: _aio.UnaryUnaryMultiCallable[_admin_pb2.IssueVouchersRequest, _admin_pb2.IssueVouchersResponse]  # type: ignore[assignment]
-    """Makes voucher codes. They are returned once and stored as hashes."""
+    """Makes voucher codes, stored as hashes. The same request_id never makes a second batch, however late it comes again."""
     CreateSource: _aio.UnaryUnaryMultiCallable[_admin_pb2.CreateSourceRequest, _admin_pb2.CreateSourceResponse]  # type: ignore[assignment]
     """Adds a web source on an allowed host."""
     UpdateSource: _aio.UnaryUnaryMultiCallable[_admin_pb2.UpdateSourceRequest, _admin_pb2.UpdateSourceResponse]  # type: ignore[assignment]
-    """Changes the fields of a source that `update_mask` names."""
+    """Changes the fields of a source that `update_mask` names; documents follow a new placement with the next sync."""
     ListSources: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListSourcesRequest, _admin_pb2.ListSourcesResponse]  # type: ignore[assignment]
     """Lists sources, newest first."""
     DeleteSource: _aio.UnaryUnaryMultiCallable[_admin_pb2.DeleteSourceRequest, _admin_pb2.DeleteSourceResponse]  # type: ignore[assignment]
     """Deletes a source; its documents stay."""
     SyncSource: _aio.UnaryStreamMultiCallable[_admin_pb2.SyncSourceRequest, _admin_pb2.SyncEvent]  # type: ignore[assignment]
-    """Fetches a source and reports each page's verdict."""
+    """Fetches a source and reports each page's verdict. A dropped call does not stop it; the same request_id shows it again."""
     ReconcileWallets: _aio.UnaryUnaryMultiCallable[_admin_pb2.ReconcileWalletsRequest, _admin_pb2.ReconcileWalletsResponse]  # type: ignore[assignment]
     """Runs every reconciliation check in the database; never repairs."""
     ListDiscrepancies: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListDiscrepanciesRequest, _admin_pb2.ListDiscrepanciesResponse]  # type: ignore[assignment]
@@ -134,9 +134,9 @@ class AdminServiceAsyncStub(AdminServiceStub):
     StartReindex: _aio.UnaryUnaryMultiCallable[_admin_pb2.StartReindexRequest, _admin_pb2.StartReindexResponse]  # type: ignore[assignment]
     """Builds a new index beside the live one; an Operation."""
     ActivateIndex: _aio.UnaryUnaryMultiCallable[_admin_pb2.ActivateIndexRequest, _admin_pb2.ActivateIndexResponse]  # type: ignore[assignment]
-    """Switches searches to an index whose counts are verified, atomically."""
+    """Switches searches to an index whose counts are verified, atomically; every server process follows within two seconds."""
     RollbackIndex: _aio.UnaryUnaryMultiCallable[_admin_pb2.RollbackIndexRequest, _admin_pb2.RollbackIndexResponse]  # type: ignore[assignment]
-    """Switches searches back to the index before."""
+    """Switches searches back to the index before; what was added since follows from the queue."""
     DropIndex: _aio.UnaryUnaryMultiCallable[_admin_pb2.DropIndexRequest, _admin_pb2.DropIndexResponse]  # type: ignore[assignment]
     """Drops an index; the live one is refused."""
     ExportData: _aio.UnaryStreamMultiCallable[_admin_pb2.ExportDataRequest, _admin_pb2.DataEvent]  # type: ignore[assignment]
@@ -221,7 +221,7 @@ class AdminServiceServicer:
         request: _admin_pb2.IssueVouchersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.IssueVouchersResponse, _abc.Awaitable[_admin_pb2.IssueVouchersResponse]]:
-        """Makes voucher codes. They are returned once and stored as hashes."""
+        """Makes voucher codes, stored as hashes. The same request_id never makes a second batch, however late it comes again."""
 
     def CreateSource(
         self,
@@ -235,7 +235,7 @@ class AdminServiceServicer:
         request: _admin_pb2.UpdateSourceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.UpdateSourceResponse, _abc.Awaitable[_admin_pb2.UpdateSourceResponse]]:
-        """Changes the fields of a source that `update_mask` names."""
+        """Changes the fields of a source that `update_mask` names; documents follow a new placement with the next sync."""
 
     def ListSources(
         self,
@@ -256,7 +256,7 @@ class AdminServiceServicer:
         request: _admin_pb2.SyncSourceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_admin_pb2.SyncEvent], _abc.AsyncIterator[_admin_pb2.SyncEvent]]:
-        """Fetches a source and reports each page's verdict."""
+        """Fetches a source and reports each page's verdict. A dropped call does not stop it; the same request_id shows it again."""
 
     def ReconcileWallets(
         self,
@@ -284,14 +284,14 @@ class AdminServiceServicer:
         request: _admin_pb2.ActivateIndexRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ActivateIndexResponse, _abc.Awaitable[_admin_pb2.ActivateIndexResponse]]:
-        """Switches searches to an index whose counts are verified, atomically."""
+        """Switches searches to an index whose counts are verified, atomically; every server process follows within two seconds."""
 
     def RollbackIndex(
         self,
         request: _admin_pb2.RollbackIndexRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.RollbackIndexResponse, _abc.Awaitable[_admin_pb2.RollbackIndexResponse]]:
-        """Switches searches back to the index before."""
+        """Switches searches back to the index before; what was added since follows from the queue."""
 
     def DropIndex(
         self,

@@ -392,6 +392,7 @@ class CreateUploadRequest(_message.Message):
     TITLE_FIELD_NUMBER: _builtins.int
     VISIBILITY_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    DOCUMENT_ID_FIELD_NUMBER: _builtins.int
     filename: _builtins.str
     """Name of the file."""
     content_type: _builtins.str
@@ -406,6 +407,8 @@ class CreateUploadRequest(_message.Message):
     """Who sees it; unset means shared."""
     request_id: _builtins.str
     """Client-made UUID."""
+    document_id: _builtins.str
+    """UUID of a document whose file this one replaces; its text follows with its next job. Unset makes a new document."""
     def __init__(
         self,
         *,
@@ -416,10 +419,11 @@ class CreateUploadRequest(_message.Message):
         title: _builtins.str = ...,
         visibility: Global___Visibility.ValueType = ...,
         request_id: _builtins.str = ...,
+        document_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "filename", b"filename", "request_id", b"request_id", "sha256", b"sha256", "size_bytes", b"size_bytes", "title", b"title", "visibility", b"visibility"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "document_id", b"document_id", "filename", b"filename", "request_id", b"request_id", "sha256", b"sha256", "size_bytes", b"size_bytes", "title", b"title", "visibility", b"visibility"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -573,6 +577,7 @@ class UploadMetadata(_message.Message):
     TITLE_FIELD_NUMBER: _builtins.int
     VISIBILITY_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    DOCUMENT_ID_FIELD_NUMBER: _builtins.int
     filename: _builtins.str
     """Name of the file."""
     content_type: _builtins.str
@@ -585,6 +590,8 @@ class UploadMetadata(_message.Message):
     """Who sees it; unset means shared."""
     request_id: _builtins.str
     """Client-made UUID."""
+    document_id: _builtins.str
+    """UUID of a document whose file this one replaces; its text follows with its next job. Unset makes a new document."""
     def __init__(
         self,
         *,
@@ -594,10 +601,11 @@ class UploadMetadata(_message.Message):
         title: _builtins.str = ...,
         visibility: Global___Visibility.ValueType = ...,
         request_id: _builtins.str = ...,
+        document_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "filename", b"filename", "request_id", b"request_id", "sha256", b"sha256", "title", b"title", "visibility", b"visibility"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "document_id", b"document_id", "filename", b"filename", "request_id", b"request_id", "sha256", b"sha256", "title", b"title", "visibility", b"visibility"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -495,7 +495,7 @@ class QuizProgress(_message.Message):
 
     STAGE_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
-    """`searching`, `writing`, `checking`."""
+    """`searching`, `writing`."""
     def __init__(
         self,
         *,

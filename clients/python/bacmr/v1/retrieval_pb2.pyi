@@ -263,7 +263,7 @@ class Degraded(_message.Message):
     STEP_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     step: _builtins.str
-    """The step: `detection`, `translation`, `dense`, `full_text`, `rerank`, `cache`, `model`, `plan`."""
+    """The step: `conversation`, `translation`, `dense`, `full_text`, `rerank`, `model`, `plan`."""
     reason: _builtins.str
     """What happened and what was done instead, in words."""
     def __init__(
@@ -604,7 +604,7 @@ class AskProgress(_message.Message):
 
     STAGE_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
-    """`searching`, `reranking`, `answering`, `checking`."""
+    """`searching`, `answering`, `checking`."""
     def __init__(
         self,
         *,
