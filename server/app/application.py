@@ -109,6 +109,7 @@ class App:
         with clearly():
             furnished = await rooms.furnish(self._settings, stores, chosen)
         self._stack.callback(furnished.auth.close)
+        self._stack.push_async_callback(furnished.caches.close)
         self._stack.push_async_callback(furnished.wallet.close)
         self._stack.push_async_callback(furnished.quiz_maker.close)
         self._stack.push_async_callback(furnished.retrieval.answers.close, self._settings.drain_seconds)
@@ -138,7 +139,13 @@ class App:
             stores.database,
             stores.database_url,
             tasks(furnished, operations),
-            schedule(furnished, admin, furnish_syncs(stores, furnished, operations), recovery),
+            schedule(
+                furnished,
+                admin,
+                furnish_syncs(stores, furnished, operations),
+                furnish_indexes(stores, furnished, operations),
+                recovery,
+            ),
             concurrency=self._settings.worker_concurrency,
             stop_seconds=self._settings.drain_seconds,
         )

@@ -12,6 +12,7 @@ from server.app.stores import Stores
 from server.auth import room as auth
 from server.auth.directory import AccessChange
 from server.auth.directory import Audit as AuditAccess
+from server.cache.caches import Caches
 from server.config import Settings
 from server.corpus.service import CorpusService
 from server.database.once import Once
@@ -48,6 +49,7 @@ class Rooms:
     """All services of one process."""
 
     once: Once
+    caches: Caches
     audit: Audit
     queue: JobQueue
     wallet: WalletService
@@ -74,6 +76,7 @@ async def furnish(settings: Settings, stores: Stores, models: Models) -> Rooms:
     wallet = _wallet(settings, database)
     corpus = CorpusService(database, on_cache_event=metrics.record_cache)
     library = await open_library(stores, models)
+    caches = Caches(settings.redis_url.get_secret_value(), metrics.record_cache)
     answering = retrieval.furnish(
         database,
         wallet,
@@ -84,6 +87,7 @@ async def furnish(settings: Settings, stores: Stores, models: Models) -> Rooms:
         terms.retrieval_terms(settings),
         quoting=models.quoting,
         breakers=models.breakers,
+        caches=caches,
     )
     maker = QuizMaker(
         database,
@@ -102,6 +106,7 @@ async def furnish(settings: Settings, stores: Stores, models: Models) -> Rooms:
     reach = Reach(settings.source_hosts)
     return Rooms(
         once=once,
+        caches=caches,
         audit=audit,
         queue=queue,
         wallet=wallet,

@@ -4,10 +4,9 @@ import asyncio
 from dataclasses import dataclass
 from functools import lru_cache
 
-from server.cache.flight import FlightCache
+from server.cache.caches import Caches
 from server.models.port import ProviderFailure, TutorModel
 from server.retrieval.passage import Degraded, Step, TermPair
-from server.telemetry.metrics import record_cache
 from server.text import glossary
 from server.text.detection import Detection
 from server.text.detection import detect as detect_anew
@@ -54,10 +53,10 @@ def detect(text: str) -> Detection:
 class Understanding:
     """Understands queries. The glossary needs no model; a model, where there is one, translates whole sentences."""
 
-    def __init__(self, model: TutorModel) -> None:
+    def __init__(self, model: TutorModel, caches: Caches) -> None:
         self._model = model
-        self._translations: FlightCache[tuple[str, Language], str] = FlightCache(
-            TRANSLATION_CACHE_SIZE, TRANSLATION_TTL_SECONDS, "translation", on_event=record_cache
+        self._translations = caches.make(
+            TRANSLATION_CACHE_SIZE, TRANSLATION_TTL_SECONDS, "translation", encode=str, decode=str
         )
 
     async def understand(self, query: str, corpus_language: Language | None) -> Query:
@@ -92,7 +91,7 @@ class Understanding:
                 return (await self._model.translate(query, detection.language, target)).strip()
 
         try:
-            return await self._translations.get((query, target), load), ()
+            return await self._translations.get(f"{self._model.name}/{target}/{query}", load), ()
         except (ProviderFailure, TimeoutError):
             instead = "with its school terms in both languages" if has_terms else "as it was asked"
             return "", (Degraded(Step.TRANSLATION, f"Translation failed; the question was searched {instead}."),)

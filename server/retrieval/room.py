@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
+from server.cache.caches import Caches
 from server.caller import Tier
 from server.database.pool import Database
 from server.models.port import ProviderState, TutorModel
@@ -16,6 +17,7 @@ from server.retrieval.search import Library, LiveIndex, RetrievalService
 from server.retrieval.searching import SearchService
 from server.retrieval.settlement import Settlement
 from server.retrieval.store import AnswerStore, ConversationStore
+from server.telemetry.metrics import record_cache
 from server.vectors.port import VectorStore
 from server.wallet.service import WalletService
 
@@ -61,13 +63,15 @@ def furnish(
     *,
     quoting: TutorModel | None = None,
     breakers: Callable[[], Sequence[ProviderState]] = tuple,
+    caches: Caches | None = None,
 ) -> RetrievalRoom:
     """Put the room together.
 
     `live` names the index to search and its embedder, None before the first document. `quoting` answers with
     quotations, free of charge, when `model` cannot. `breakers` tells the states of the model chain for traces.
+    `caches` keep what models said; by default in this process.
     """
-    process_id = uuid4()
+    process_id, caches = uuid4(), caches or Caches(on_event=record_cache)
     store = AnswerStore()
     means = Means(
         database=database,
@@ -82,7 +86,7 @@ def furnish(
         lease_seconds=terms.lease_seconds,
         answer_seconds=terms.answer_seconds,
     )
-    search = RetrievalService(library, vectors, model, Understanding(model), live, terms.results)
+    search = RetrievalService(library, vectors, model, Understanding(model, caches), live, terms.results, caches)
     recovery = Recovery(means)
     answers = AnswerService(means, search, recovery, open_limit=terms.open_answers, running_limit=terms.running_answers)
     conversations = ConversationService(database, ConversationStore(), answers.cancel)

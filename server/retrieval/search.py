@@ -7,7 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 from uuid import UUID
 
+import numpy as np
+
 from server import caller
+from server.cache.caches import Caches
 from server.cache.flight import FlightCache
 from server.caller import Caller, Role, Tier
 from server.corpus.passage import Chunk, CorpusFilter
@@ -22,8 +25,8 @@ from server.vectors.port import Vector, VectorFilter, VectorStore
 
 CANDIDATES = 30
 """Hits taken from each store, and most that any tier is shown."""
-RERANKED = 20
-"""Candidates that are reranked; the rest follow as they are. On the development sets 30 rank no better (`evals`)."""
+RERANKED = 14
+"""Candidates that are reranked; the rest follow as they are. On the development sets 20 or 30 rank no better."""
 CHANCE_COSINE = 0.12
 """Texts without a word in common reach this by chance in the local embedder's space (99th percentile, `evals`)."""
 RESULT_TTL_SECONDS = 15 * 60
@@ -109,6 +112,7 @@ class RetrievalService:
         understanding: Understanding,
         live: Callable[[], Awaitable[LiveIndex | None]],
         caps: Mapping[Tier, int],
+        caches: Caches,
     ) -> None:
         """`caps` are the most passages per tier; `live` names the index to search, None while there is none."""
         self._library = library
@@ -120,14 +124,12 @@ class RetrievalService:
         self._results: FlightCache[object, _Found] = FlightCache(
             RESULT_CACHE_SIZE, RESULT_TTL_SECONDS, "result", on_event=record_cache
         )
-        self._scores: FlightCache[str, dict[str, float]] = FlightCache(
-            RERANK_CACHE_SIZE, RESULT_TTL_SECONDS, "rerank", on_event=record_cache
-        )
+        self._scores = caches.make(RERANK_CACHE_SIZE, RESULT_TTL_SECONDS, "rerank", encode=dict, decode=_scores)
         self._languages: FlightCache[tuple[Language, UUID | None], bool] = FlightCache(
             RESULT_CACHE_SIZE, LANGUAGES_TTL_SECONDS, "languages", on_event=record_cache
         )
-        self._embeddings: FlightCache[tuple[str, str], Vector] = FlightCache(
-            EMBEDDING_CACHE_SIZE, EMBEDDING_TTL_SECONDS, "embedding", on_event=record_cache
+        self._embeddings = caches.make(
+            EMBEDDING_CACHE_SIZE, EMBEDDING_TTL_SECONDS, "embedding", encode=_numbers, decode=_vector
         )
 
     async def search(self, query: str, where: CorpusFilter, limit: int = 0) -> SearchResult:
@@ -257,7 +259,7 @@ class RetrievalService:
                 vector: Vector = (await embedder.embed([text], Purpose.QUERY))[0]
             return vector
 
-        return await self._embeddings.get((embedder.name, text), load)
+        return await self._embeddings.get(f"{embedder.name}/{embedder.dimensions}/{text}", load)
 
     async def reranked(self, query: str, found: Ranked) -> tuple[Ranked, Degraded | None]:
         """Return the candidates in their final order, and why it is only the fused one if reranking failed."""
@@ -278,6 +280,23 @@ class RetrievalService:
         except FAILURES:
             return found, NO_RERANK
         return reorder(found, scores), None
+
+
+def _scores(value: object) -> dict[str, float]:
+    if not isinstance(value, dict):
+        raise TypeError("scores are an object")
+    return {str(chunk_id): float(score) for chunk_id, score in value.items()}
+
+
+def _numbers(vector: Vector) -> object:
+    return vector.tolist()
+
+
+def _vector(value: object) -> Vector:
+    vector = np.asarray(value, dtype=np.float32)
+    if vector.ndim != 1 or not np.isfinite(vector).all():
+        raise ValueError("a vector is a list of numbers")
+    return vector
 
 
 def _sees_all(who: Caller) -> bool:

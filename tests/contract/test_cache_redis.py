@@ -12,7 +12,9 @@ import pytest
 import pytest_asyncio
 from redis import Redis
 
+from server.cache.caches import Caches
 from server.cache.redis_cache import RedisCache
+from tests.searching import Bench
 
 BINARY = shutil.which("redis-server", path="/usr/bin:/usr/local/bin:/bin")
 pytestmark = pytest.mark.skipif(BINARY is None, reason="redis-server is not installed")
@@ -102,6 +104,16 @@ async def test_an_unreadable_entry_is_loaded_anew(pair: Pair, server: tuple[str,
         assert client.get(key) == b"[0.5, 0.25]"
 
 
+async def test_a_question_that_another_process_was_asked_costs_no_model_call(server: tuple[str, object]) -> None:
+    first, second = [await Bench(caches=Caches(server[0])).fill() for _ in range(2)]
+    found = await first.search()
+    again = await second.search()
+    assert again.passages == found.passages
+    assert sum(first.model.asked.values()) > 0
+    assert sum(second.model.asked.values()) == 0
+    assert sum(second.embedder.asked.values()) == 0
+
+
 async def test_without_redis_values_are_loaded(pair: Pair, server: tuple[str, subprocess.Popen[bytes]]) -> None:
     server[1].terminate()
     await asyncio.to_thread(server[1].wait)
@@ -114,7 +126,7 @@ async def test_without_redis_values_are_loaded(pair: Pair, server: tuple[str, su
 async def test_a_frozen_redis_delays_one_call_only(pair: Pair, server: tuple[str, subprocess.Popen[bytes]]) -> None:
     await pair[0].get("warm", Loader())
     server[1].send_signal(signal.SIGSTOP)
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(5):
         await asyncio.gather(*(pair[0].get(f"key {number}", Loader()) for number in range(50)))
         for number in range(50, 100):
             await pair[0].get(f"key {number}", Loader())

@@ -113,7 +113,9 @@ async def test_events_before_the_first_text_are_written_with_it(journal: Journal
     await stream.aclose()
 
 
-async def test_what_follows_the_last_text_is_stored_with_the_end_and_costs_no_write(journal: Journal, disk: Disk) -> None:
+async def test_what_follows_the_last_text_is_stored_with_the_end_and_costs_no_write(
+    journal: Journal, disk: Disk
+) -> None:
     keeper = asyncio.create_task(journal.keep())
     journal.append(Delta("texte"))
     stream = journal.follow(1)
