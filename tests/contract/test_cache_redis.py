@@ -105,9 +105,12 @@ async def test_an_unreadable_entry_is_loaded_anew(pair: Pair, server: tuple[str,
 
 
 async def test_a_question_that_another_process_was_asked_costs_no_model_call(server: tuple[str, object]) -> None:
-    first, second = [await Bench(caches=Caches(server[0])).fill() for _ in range(2)]
+    processes = Caches(server[0]), Caches(server[0])
+    first, second = [await Bench(caches=caches).fill() for caches in processes]
     found = await first.search()
     again = await second.search()
+    for caches in processes:
+        await caches.close()
     assert again.passages == found.passages
     assert sum(first.model.asked.values()) > 0
     assert sum(second.model.asked.values()) == 0
