@@ -27,8 +27,13 @@ const { metafile } = await build({
 
 const made = Object.entries(metafile.outputs);
 const named = (entry) => "assets/" + basename(made.find(([, output]) => output.entryPoint === entry)[0]);
+// What the script imports at once is named in the page, so that a slow link fetches both together.
+const shared = made.find(([, output]) => output.entryPoint === "src/app/main.ts")[1].imports
+  .filter(({ kind }) => kind === "import-statement")
+  .map(({ path }) => `<link rel="modulepreload" href="assets/${basename(path)}">`);
 const page = readFileSync("src/index.html", "utf8")
   .replace("{{style}}", named("src/style.css"))
+  .replace("{{shared}}", shared.join(""))
   .replace("{{script}}", named("src/app/main.ts"));
 writeFileSync(join(OUT, "index.html"), page);
 

@@ -59,6 +59,13 @@ async function ask(question) {
   await page.click(asked);
 }
 
+/** Let the server do what it is asked, and its reply get lost, once. */
+const loseReply = (method) =>
+  page.route(`**${method}`, async (route) => {
+    await route.fetch();
+    await route.abort();
+  }, { times: 1 });
+
 function lastTurn() {
   return page.evaluate(() => {
     const turn = [...document.querySelectorAll(".turn")].at(-1);
@@ -174,7 +181,16 @@ const scenarios = {
     await page.reload();
     await answered(2);
     seen.second = await lastTurn();
+    await loseReply("/Ask");
+    await ask(options.questions[0]);
+    await answered(3);
+    seen.third = await lastTurn();
     seen.ledger = await ledger();
+    await page.evaluate(() => localStorage.removeItem("bacmr.session"));
+    await enter({ ...options, account: options.next, signUp: true });
+    await page.click("nav a[href='#ask']");
+    await page.waitForSelector("#question");
+    seen.left = await page.evaluate(() => document.querySelectorAll(".turn").length);
     complaints.length = 0; // the browser itself reports each call that met no network
     return seen;
   },
@@ -184,6 +200,7 @@ const scenarios = {
     await enter({ ...options, signUp: true });
     await page.click("nav a[href='#quiz']");
     await page.fill("#topic", options.topic);
+    await loseReply("/GenerateQuiz");
     await page.selectOption("#size", "3");
     await look();
     await page.click("form button[type=submit]");
@@ -206,6 +223,7 @@ const scenarios = {
     await page.waitForSelector("dialog mark");
     seen.marked = await page.textContent("dialog mark");
     await page.keyboard.press("Escape");
+    complaints.length = 0; // the browser itself reports the reply that was lost
     seen.ledger = await ledger();
     return seen;
   },

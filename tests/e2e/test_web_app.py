@@ -164,20 +164,23 @@ async def test_what_documents_and_models_say_is_never_read_as_html(read):
     assert "owned" not in read["title"]
 
 
-async def test_an_answer_survives_a_lost_link_and_a_reload_and_is_charged_once(server, operated):
+async def test_an_answer_survives_a_lost_link_a_reload_and_a_lost_reply_and_is_charged_once(server, operated):
     student = newcomer()
-    seen = await browse(server, "drops", questions=[NEWTON, ARISTOTLE], **student)
+    seen = await browse(server, "drops", questions=[NEWTON, ARISTOTLE], next=newcomer()["account"], **student)
     assert "Connexion perdue" in seen["notice"]
     assert seen["ended"] == 0
     assert words(seen["offline"]["text"]) in words(seen["first"]["text"])
     assert len(seen["offline"]["text"]) > 20
     assert seen["resumed"] >= 2
     stored = await the_answers(server, student)
-    assert [words(seen[turn]["text"]) for turn in ("first", "second")] == [words(answer.text) for answer in stored]
-    assert seen["ledger"]["entries"].count("Débit") == len(stored) == 2
+    assert [words(seen[turn]["text"]) for turn in ("first", "second", "third")] == [
+        words(answer.text) for answer in stored
+    ]
+    assert seen["ledger"]["entries"].count("Débit") == len(stored) == 3
+    assert seen["left"] == 0, "the next person on the phone sees the answers of the one before"
 
 
-async def test_a_quiz_is_made_answered_and_justified(server, operated):
+async def test_a_quiz_is_made_and_paid_once_answered_and_justified(server, operated):
     seen = await browse(server, "quiz", topic="les lois de Newton", **newcomer())
     assert seen["questions"] == len(seen["evidence"]) > 0
     assert re.fullmatch(r"\S+ sur \d+", seen["score"])

@@ -240,3 +240,23 @@ async def test_with_mtls_all_but_probes_need_a_certificate_of_the_authority(edge
     async with over_tls(other) as stranger:
         with pytest.raises((httpx.ReadError, httpx.ConnectError, httpx.RemoteProtocolError)):
             await stranger.get("/healthz")
+
+
+async def test_a_port_without_grpc_web_shows_metrics_and_probes_alone(edge, serve_http):
+    async with client(await serve_http(edge, grpc_web=False)) as http:
+        assert (await http.get("/healthz")).status_code == 200
+        assert "grpc_calls_total" in (await http.get("/metrics/prometheus")).text
+        called = await http.post(
+            "/bacmr.v1.AuthService/GetJwks", content=b"", headers={"content-type": "application/grpc-web+proto"}
+        )
+    assert called.status_code == 404
+
+
+async def test_a_port_that_closes_takes_no_new_request_and_ends_the_running_one(edge, serve_http, blobs):
+    port = await serve_http(edge)
+    async with client(port) as http:
+        assert (await http.get("/healthz")).status_code == 200
+        await port.close()
+        with pytest.raises(httpx.ConnectError):
+            async with client(port) as late:
+                await late.get("/healthz")

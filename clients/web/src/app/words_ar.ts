@@ -110,6 +110,7 @@ export const arabic: Words = {
   "quiz.submit": "صحّح",
   "quiz.score": "{score} من {max}",
   "quiz.right": "صحيح",
+  "quiz.partly": "صحيح جزئيا",
   "quiz.wrong": "خطأ",
   "quiz.key": "الجواب الصحيح",
   "quiz.yours": "جوابك",

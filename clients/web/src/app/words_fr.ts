@@ -108,6 +108,7 @@ export const french = {
   "quiz.submit": "Corriger",
   "quiz.score": "{score} sur {max}",
   "quiz.right": "Juste",
+  "quiz.partly": "En partie juste",
   "quiz.wrong": "Faux",
   "quiz.key": "Bonne réponse",
   "quiz.yours": "Ta réponse",

@@ -39,12 +39,13 @@ export function drawQuestion(question: Question): Sheet {
   };
 }
 
-export function drawResult(app: App, { question, correct, answer }: QuestionResult): Child {
+export function drawResult(app: App, { question, correct, score, answer }: QuestionResult): Child {
   if (!question) return undefined;
+  const verdict = correct ? "right" : score > 0 ? "partly" : "wrong";
   const options = optionsOf(question);
-  const given = answer?.text || answer?.chosenOptions.map((at) => options[at] ?? "").join(" · ") || t("quiz.blank");
-  return h("article", { class: `card result ${correct ? "right" : "wrong"}` },
-    h("p", { class: "verdict" }, icon(correct ? TICK : CROSS), t(correct ? "quiz.right" : "quiz.wrong"),
+  const given = answer?.text || answer?.chosenOptions.map((at) => options[at] ?? "").join("\n") || t("quiz.blank");
+  return h("article", { class: `card result ${verdict}` },
+    h("p", { class: "verdict" }, icon(verdict === "wrong" ? CROSS : TICK), t(`quiz.${verdict}`),
       h("span", { class: "faint small" }, " · ", t("quiz.question", { n: question.number }))),
     h("p", { class: "stem", dir: directionOf(question.stem) }, question.stem),
     !correct && line(t("quiz.yours"), given),
@@ -76,7 +77,7 @@ export function drawKey(app: App, question: Question): Child[] {
 function rightAnswer(question: Question, key: AnswerKey): string {
   const options = optionsOf(question);
   return key.correctOptions.length
-    ? key.correctOptions.map((at) => options[at] ?? count(at)).join(" · ")
+    ? key.correctOptions.map((at) => options[at] ?? count(at)).join("\n")
     : key.acceptedTexts.join(" · ");
 }
 
