@@ -14,6 +14,7 @@ TOKEN_LENGTH_MAX: Final = 8 * 1024
 """Longer ones are nobody's; they are refused before anything is decoded or hashed."""
 _SCHEME: Final = "bearer "
 _UUID_LENGTH: Final = 36
+_UUID_DIGITS: Final = 32
 
 Metadata = Iterable[tuple[str, str | bytes]]
 
@@ -50,14 +51,23 @@ def read(metadata: Metadata) -> Head:
 
 def request_id(given: str) -> UUID:
     """Return the caller's request id when it is a UUID in its canonical form, else a new one."""
-    if len(given) == _UUID_LENGTH:
-        try:
-            found = UUID(given)
-        except ValueError:
-            return uuid4()
-        if found.int and given[8] == given[13] == given[18] == given[23] == "-":
-            return found
-    return uuid4()
+    return request_id_and_text(given)[0]
+
+
+def request_id_and_text(given: str) -> tuple[UUID, str]:
+    """Return `request_id(given)` with its text, which is what was given but for the case of its letters."""
+    if len(given) == _UUID_LENGTH and given[8] == given[13] == given[18] == given[23] == "-":
+        digits = given.replace("-", "")
+        # `int` alone would take underscores and the digits of other scripts as well.
+        if digits.isalnum() and digits.isascii():
+            try:
+                number = int(digits, 16)
+            except ValueError:
+                number = 0
+            if number and len(digits) == _UUID_DIGITS:
+                return UUID(int=number), given.lower()
+    made = uuid4()
+    return made, str(made)
 
 
 def bearer(head: Head) -> str:

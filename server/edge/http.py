@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.blobs.port import Blob
 from server.caller import Caller, acting_as
-from server.edge import heads, topups
+from server.edge import heads, status, topups
 from server.edge.address import LOOPBACK, Network, forwarded_address
 from server.edge.certificates import Certified, CertifiedProtocol
 from server.edge.grpcweb import GrpcWeb
@@ -249,6 +249,10 @@ class HttpPort:
                 response = await serve(request)
             except Refusal as refusal:
                 response = _refused(refusal, caller)
+            except Exception:  # noqa: BLE001 - the trace is for the operators, its request id for the caller
+                _log.exception("http_failed", path=path)
+                said = _said(status.INTERNAL_REASON, status.INTERNAL_SENTENCE, caller)
+                response = JSONResponse(said, 500)
         response.headers[heads.REQUEST_ID] = str(caller.request_id)
         return response
 
@@ -316,17 +320,17 @@ def _no_token() -> Response:
 
 
 def _refused(refusal: Refusal, caller: Caller) -> Response:
-    body: dict[str, object] = {
-        "reason": refusal.reason,
-        "message": str(refusal),
-        "request_id": str(caller.request_id),
-    }
+    body = _said(refusal.reason, str(refusal), caller)
     if refusal.violations:
         body["violations"] = [{"field": each.field, "description": each.description} for each in refusal.violations]
     headers = {}
     if refusal.retry_after_seconds is not None:
         headers["retry-after"] = str(math.ceil(refusal.retry_after_seconds))
     return JSONResponse(body, _STATUS.get(refusal.kind, 409), headers)
+
+
+def _said(reason: str, message: str, caller: Caller) -> dict[str, object]:
+    return {"reason": reason, "message": message, "request_id": str(caller.request_id)}
 
 
 def _config(app: ASGIApp, tls: Tls | None) -> uvicorn.Config:

@@ -93,6 +93,7 @@ class _Call:
     method: Method
     head: heads.Head
     request_id: UUID
+    request_text: str
     address: str
     deadline_at: float
     started_at: float
@@ -178,11 +179,12 @@ class Middleware:
     def _enter(self, method: Method, context: Context) -> _Call:
         loop = asyncio.get_running_loop()
         head = heads.read(context.invocation_metadata() or ())
-        request_id = heads.request_id(head.request_id)
+        request_id, request_text = heads.request_id_and_text(head.request_id)
         call = _Call(
             method,
             head,
             request_id,
+            request_text,
             caller_address(context.peer(), head.forwarded_for, self._proxies),
             loop.time() + method.policy.deadline_seconds(context.time_remaining()),
             perf_counter(),
@@ -195,7 +197,7 @@ class Middleware:
 
     async def _answer(self, call: _Call, raw: Any, context: Context) -> Message | None:
         method, policy = call.method, call.method.policy
-        echo = ((heads.REQUEST_ID, str(call.request_id)),)
+        echo = ((heads.REQUEST_ID, call.request_text),)
         context.set_trailing_metadata(echo)
         await context.send_initial_metadata(echo)
         request = raw if method.streams_requests else method.parse(raw)
@@ -277,7 +279,7 @@ class Middleware:
                 call.code,
                 perf_counter() - call.started_at,
                 time(),
-                call.request_id,
+                call.request_text,
                 call.user_id,
                 call.address,
                 method.policy.cost is Cost.FREE,

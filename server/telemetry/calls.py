@@ -33,7 +33,7 @@ class Ended(NamedTuple):
     code: str
     seconds: float
     ended_at: float
-    request_id: UUID
+    request_id: str
     user_id: UUID | None
     address: str
     quiet: bool

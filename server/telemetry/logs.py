@@ -68,7 +68,7 @@ class Call(Protocol):
     @property
     def ended_at(self) -> float: ...
     @property
-    def request_id(self) -> UUID: ...
+    def request_id(self) -> str: ...
     @property
     def user_id(self) -> UUID | None: ...
     @property
@@ -108,6 +108,10 @@ class _Calls:
 _calls: Final = _Calls()
 
 
+_user: Final = lru_cache(maxsize=4096)(str)
+"""The text of a user's id, which is dear; who calls once calls again."""
+
+
 @lru_cache(maxsize=4)
 def _second(unix_seconds: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(unix_seconds))
@@ -117,8 +121,8 @@ def _call_line(call: Call) -> str:
     return (
         f'{{"timestamp": "{_second(int(call.ended_at))}.{int(call.ended_at % 1 * 1e6):06d}Z", "level": "info", '
         f'"logger": "server.edge", "message": "call", "request_id": "{call.request_id}", "method": "{call.path}", '
-        f'"code": "{call.code}", "milliseconds": {call.seconds * 1000:.3f}, "user_id": "{call.user_id or ""}", '
-        f'"address": "{call.address}"}}\n'
+        f'"code": "{call.code}", "milliseconds": {call.seconds * 1000:.3f}, '
+        f'"user_id": "{_user(call.user_id or "")}", "address": "{call.address}"}}\n'
     )
 
 

@@ -29,7 +29,7 @@ from server.auth.tokens import SIGNING_ALGORITHM, Rule
 from server.database.embedded import EmbeddedPostgres
 from tests.e2e.conftest import OPERATOR, Server, command, passable_folder, settings, start
 from tests.openai_server import Wire, serving
-from tests.rpc.served import services
+from tests.rpc.served import services, web_call
 
 PASSWORD = "a long enough password"
 SECRET = "hunter2-very-secret-passphrase"
@@ -62,7 +62,14 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
     async with serving() as wire:
         with passable_folder() as folder:
             provider = {"name": "loopback", "base_url": wire.url, "model": "m", "api_key": "k"}
-            server = await asyncio.to_thread(start, folder, BACMR_MODEL_PROVIDERS=json.dumps([provider]))
+            server = await asyncio.to_thread(
+                start,
+                folder,
+                BACMR_MODEL_PROVIDERS=json.dumps([provider]),
+                BACMR_TRUSTED_PROXIES="192.0.2.0/24, 2001:db8::/32",
+                BACMR_METRICS_TOKEN="figures",
+                BACMR_LIMITS_MESSAGE_BYTES="1000000",
+            )
             try:
                 lesson = tmp_path_factory.mktemp("lessons") / "inertie.txt"
                 lesson.write_text(LESSON)
@@ -138,9 +145,7 @@ async def test_one_id_finds_the_logs_the_rows_the_model_calls_and_the_metadata_o
     assert asked_models
     rows = rows_with(site.server.folder, mine)
     assert {"reservation", "ledger_entry", "trace"} <= set(rows)
-    async with asyncio.timeout(5):
-        while not (lines := lines_with(site.server, str(mine))):  # noqa: ASYNC110 - the file is another process's
-            await asyncio.sleep(0.05)
+    lines = await found(site.server, str(mine))
     (ended,) = [line for line in lines if line["message"] == "call"]
     assert (ended["method"], ended["code"]) == ("/bacmr.v1.RetrievalService/Ask", "OK")
     assert {line["request_id"] for line in lines} == {str(mine)}
@@ -151,10 +156,33 @@ async def test_a_refused_call_is_found_by_the_id_that_its_caller_was_told(site: 
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await auth_pb2_grpc.AuthServiceStub(channel).GetMe(auth_pb2.GetMeRequest())
     told = dict(refused.value.trailing_metadata())["x-request-id"]
+    assert [line["code"] for line in await found(site.server, told)] == ["UNAUTHENTICATED"]
+
+
+async def found(server: Server, told: str) -> list[dict[str, Any]]:
     async with asyncio.timeout(5):
-        while not (lines := lines_with(site.server, told)):  # noqa: ASYNC110 - the file is another process's
+        while not (lines := lines_with(server, told)):  # noqa: ASYNC110 - the file is another process's
             await asyncio.sleep(0.05)
-    assert [line["code"] for line in lines] == ["UNAUTHENTICATED"]
+    return lines
+
+
+async def test_the_edge_follows_its_settings(site: Site) -> None:
+    forwarded = ("x-forwarded-for", "198.51.100.7")
+    mine, by_web = str(uuid4()), str(uuid4())
+    async with grpc.aio.insecure_channel(site.server.target) as channel:
+        jwks = channel.unary_unary("/bacmr.v1.AuthService/GetJwks")
+        await jwks(b"", metadata=[forwarded, ("x-request-id", mine)])
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await jwks(b"\x0a" * 1_000_001)
+    assert "grpc-status-details-bin" in dict(refused.value.trailing_metadata())
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    web = f"http://{site.server.http}"
+    await web_call(web, "/bacmr.v1.AuthService/GetJwks", b"", [forwarded, ("x-request-id", by_web)])
+    # Loopback is none of the proxies that this server trusts.
+    assert [(await found(site.server, told))[0]["address"] for told in (mine, by_web)] == ["127.0.0.1"] * 2
+    async with httpx.AsyncClient(base_url=web) as http:
+        assert (await http.get("/metrics/json")).status_code == 401
+        assert (await http.get("/metrics/json", headers={"authorization": "Bearer figures"})).status_code == 200
 
 
 async def test_every_line_of_the_log_is_json_with_one_kind_of_timestamp_and_no_password(site: Site) -> None:

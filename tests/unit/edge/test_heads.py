@@ -24,12 +24,25 @@ def test_a_canonical_uuid_is_kept_as_the_request_id():
         str(UUID(int=0)),
         "-" * 36,
         "é" * 36,
+        "7f0e3a52-2c4e-4a52-9f43-0c7a2d0c8_11",
+        "7f0e3a52-2c4e-4a52-9f43-0c7a2d0c8d1\u0661",
+        "7f0e3a5-22c4e-4a52-9f43-0c7a2d0c8d11",
+        "7f0e3a52-2c4e-4a52-9f43-0c7a2d0c-d11",
+        "+f0e3a52-2c4e-4a52-9f43-0c7a2d0c8d11",
+        " f0e3a52-2c4e-4a52-9f43-0c7a2d0c8d11",
     ],
 )
 def test_anything_else_is_replaced_by_a_new_one(given):
     made = heads.request_id(given)
     assert str(made) != given
     assert made.version == 4
+
+
+def test_an_id_in_capitals_is_the_same_id_and_its_text_is_one():
+    mine = uuid4()
+    assert heads.request_id_and_text(str(mine).upper()) == (mine, str(mine))
+    made, text = heads.request_id_and_text("")
+    assert str(made) == text
 
 
 def test_the_parts_are_picked_out_of_the_metadata():
