@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -46,6 +46,7 @@ class Worker:
         heartbeat_seconds: float = 10.0,
         stalled_seconds: float = 30.0,
         poll_seconds: float = 5.0,
+        lost_seconds: float = 60.0,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._database = database
@@ -58,6 +59,9 @@ class Worker:
         self._clock = clock
         self._claimed: dict[str, datetime] = {}
         self._registered: int | None = None
+        self._running: set[int | None] = set()
+        self._suspects: dict[int, datetime] = {}
+        self._lost_after = timedelta(seconds=lost_seconds)
         self._options: dict[str, Any] = {
             "concurrency": concurrency,
             "shutdown_graceful_timeout": stop_seconds,
@@ -70,7 +74,8 @@ class Worker:
         }
         self._app = procrastinate.App(connector=_connector(url))
         for task in self._tasks.values():
-            self._app.task(name=task.name, queue=DEFAULT_QUEUE, retry=_Retry(task), pass_context=True)(self._handler(task))
+            register = self._app.task(name=task.name, queue=DEFAULT_QUEUE, retry=_Retry(task), pass_context=True)
+            register(self._handler(task))
 
     async def work(self) -> None:
         """Work until cancelled; when the database goes away, wait for it and go on."""
@@ -101,6 +106,7 @@ class Worker:
 
         async def handle(context: procrastinate.JobContext, arguments: Mapping[str, Any], request_id: str = "") -> None:
             self._registered = context.job.worker_id
+            self._running.add(context.job.id)
             who = caller.system(UUID(request_id) if request_id else None)
             with caller.acting_as(who), structlog.contextvars.bound_contextvars(job_id=context.job.id, task=task.name):
                 try:
@@ -111,8 +117,22 @@ class Worker:
                     if wait_seconds is None:
                         await _give_up(task, arguments, error)
                     raise
+                finally:
+                    self._running.discard(context.job.id)
 
         return handle
+
+    async def _give_back_unheld(self) -> None:
+        """Give back jobs that the queue says we run and we do not: a reply was lost, of their start or of their end."""
+        if self._registered is None:
+            return
+        now = self._clock()
+        ours = await self._app.job_manager.list_jobs_async(status="doing", worker_id=self._registered)
+        unheld = {job.id: job for job in ours if job.id is not None and job.id not in self._running}
+        self._suspects = {job_id: self._suspects.get(job_id, now) for job_id in unheld}
+        for job_id, since in self._suspects.items():
+            if now - since > self._lost_after:
+                await self._free(unheld[job_id])
 
     async def _tick_forever(self) -> None:
         with caller.acting_as(caller.system()):
@@ -122,6 +142,7 @@ class Worker:
                 now = self._clock()
                 for periodic in self._schedule:
                     await self._tick(periodic, periodic.previous(now))
+                await self._give_back_unheld()
                 next_tick = min(periodic.following(now) for periodic in self._schedule)
                 wait = (next_tick - self._clock()).total_seconds()
                 await asyncio.sleep(min(max(wait, 0), LONGEST_SLEEP_SECONDS))
@@ -174,18 +195,21 @@ class Worker:
             metrics.record_job(periodic.name, not error_text, (self._clock() - began_at).total_seconds())
 
     async def _recover(self) -> None:
-        """Give the jobs of vanished workers back to the queue, or up when that happened too often."""
-        manager = self._app.job_manager
-        for job in await manager.get_stalled_jobs(seconds_since_heartbeat=self._stalled_seconds):
-            task = self._tasks.get(job.task_name)
-            if task is None:
-                continue
-            log.warning("job_stalled", job_id=job.id, task=job.task_name, tries=job.attempts + 1)
-            if task.outlives_stall(job.attempts):
-                await manager.retry_job(job)
-            else:
-                await manager.finish_job(job, status=jobs.Status.FAILED, delete_job=False)
-                await _give_up(task, _arguments(job), WorkerLost())
+        """Free the jobs of vanished workers."""
+        for job in await self._app.job_manager.get_stalled_jobs(seconds_since_heartbeat=self._stalled_seconds):
+            await self._free(job)
+
+    async def _free(self, job: jobs.Job) -> None:
+        """Give a job that nobody runs back to the queue, or up when that happened too often."""
+        manager, task = self._app.job_manager, self._tasks.get(job.task_name)
+        if task is None:
+            return
+        log.warning("job_stalled", job_id=job.id, task=job.task_name, tries=job.attempts + 1)
+        if task.outlives_stall(job.attempts):
+            await manager.retry_job(job)
+        else:
+            await manager.finish_job(job, status=jobs.Status.FAILED, delete_job=False)
+            await _give_up(task, _arguments(job), WorkerLost())
 
 
 def _is_cancelled() -> bool:

@@ -286,6 +286,52 @@ async def test_the_worker_goes_on_after_the_database_cut_its_connections(
         await asyncio.wait_for(ran.wait(), WAIT_SECONDS)
 
 
+async def test_a_worker_that_begins_again_does_not_wait_for_its_own_lost_job(
+    database: Database, addresses: Any, queue: JobQueue, owner: psycopg.Connection
+) -> None:
+    ran = asyncio.Event()
+
+    async def note() -> None:
+        ran.set()
+
+    worker = Worker(database, addresses.url, [Task("note", note)], stalled_seconds=3_600.0, poll_seconds=0.05)
+    await add(database, queue, "note", {})
+    (before,) = owner.execute("INSERT INTO procrastinate_workers DEFAULT VALUES RETURNING id").fetchone() or ()
+    owner.execute("UPDATE procrastinate_jobs SET status = 'doing', worker_id = %s", [before])
+    worker._registered = before  # as after a round that the database left in the middle
+    working = asyncio.create_task(worker.work())
+    try:
+        await asyncio.wait_for(ran.wait(), WAIT_SECONDS)
+    finally:
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+
+
+async def test_a_job_that_only_the_queue_believes_to_run_is_run(
+    database: Database, queue: JobQueue, working: Working, owner: psycopg.Connection
+) -> None:
+    ran, again = asyncio.Event(), asyncio.Event()
+
+    async def note(place: int) -> None:
+        (again if place else ran).set()
+
+    async def nothing() -> None:
+        """Keeps the worker's clock going."""
+
+    tick = Periodic("tick", 0.1, nothing)
+    async with working([Task("note", note)], [tick], stalled_seconds=3_600.0, lost_seconds=0.2):
+        await add(database, queue, "note", {"place": 0})
+        await asyncio.wait_for(ran.wait(), WAIT_SECONDS)
+        with owner.transaction():
+            # As when the reply to a fetch was lost: taken by a worker that lives and knows nothing of it.
+            await add(database, queue, "note", {"place": 1}, queue="elsewhere")
+            owner.execute(
+                "UPDATE procrastinate_jobs SET status = 'doing', queue_name = 'default',"
+                " worker_id = (SELECT max(id) FROM procrastinate_workers) WHERE queue_name = 'elsewhere'"
+            )
+        await asyncio.wait_for(again.wait(), WAIT_SECONDS)
+
+
 async def test_depths_count_waiting_jobs_by_queue(database: Database, queue: JobQueue) -> None:
     await add(database, queue, "note", {}, queue="ingestion")
     (depth,) = await queue.depths()
