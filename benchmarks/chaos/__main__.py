@@ -1,4 +1,4 @@
-"""`python -m benchmarks.chaos`: kill each part under load and print what became of calls and money.
+"""`python -m benchmarks.chaos [VICTIM …]`: kill each part under load and print what became of calls and money.
 
 Exit 1 when the books are wrong anywhere. Takes about three minutes; needs redis-server.
 """
@@ -67,7 +67,7 @@ async def _phases(system: System, load: Load) -> list[Phase]:
     began_at, phases = time.monotonic(), []
     await asyncio.sleep(CALM_SECONDS)
     victim = "nobody"
-    for following in (*VICTIMS, ""):
+    for following in (*(sys.argv[1:] or VICTIMS), ""):
         phases.append(Phase(victim, began_at, time.monotonic()))
         if following:
             victim, began_at = following, time.monotonic()
