@@ -165,5 +165,17 @@ async def test_callbacks_are_limited_by_address(provider):
     assert int(refused.headers["retry-after"]) > 0
 
 
+async def test_a_bug_is_told_without_what_it_was_and_under_its_request_id(serve, serve_http):
+    class Broken:
+        async def accept_callback(self, *_: object, **__: object) -> None:
+            raise RuntimeError("the inside")
+
+    port = await serve_http(await serve(), top_ups=Broken())
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port.port}") as http:
+        response = await http.post("/topups/bankily", json={})
+    assert_refused(response, 500, "INTERNAL")
+    assert "inside" not in response.text
+
+
 async def test_only_a_post_is_a_callback(provider):
     assert (await provider.http.get("/topups/bankily")).status_code == 405

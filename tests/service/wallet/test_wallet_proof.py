@@ -192,6 +192,88 @@ async def test_what_does_not_fit_together_is_found_by_name(busy, tamper, stateme
     assert check in tamper(statement, user=busy.user_id)
 
 
+# As somebody would forge a ledger who knows how its chain is made.
+REHASH = """
+DO $$ DECLARE e ledger_entry; h bytea := decode(repeat('00', 32), 'hex'); u uuid := '%(user)s'; BEGIN
+  FOR e IN SELECT * FROM ledger_entry WHERE user_id = u ORDER BY sequence LOOP
+    UPDATE ledger_entry SET previous_hash = h, hash = ledger_hash(
+        h, e.user_id, e.sequence, e.kind, e.debit_account, e.credit_account, e.amount_tokens, e.balance_after_tokens,
+        e.reservation_id, e.request_id, e.call_id, e.created_at, e.reason)
+     WHERE user_id = u AND sequence = e.sequence RETURNING hash INTO h;
+  END LOOP;
+  UPDATE wallet SET head_hash = h WHERE user_id = u;
+END $$"""
+
+
+@pytest.mark.parametrize(
+    ("check", "statements"),
+    [
+        (
+            "balances_match_ledger",
+            [
+                "UPDATE wallet SET available_tokens = available_tokens + CASE user_id WHEN %(user)s THEN 1 ELSE -1 END"
+                " WHERE user_id IN (%(user)s, %(other)s)"
+            ],
+        ),
+        (
+            "held_matches_open_reservations",
+            [
+                "ALTER TABLE ledger_entry DROP CONSTRAINT ledger_entry_sound",
+                "INSERT INTO ledger_entry SELECT user_id, sequence + 1, 'gift', 'user:available', 'user:held', 1,"
+                " balance_after_tokens - 1, NULL, gen_random_uuid(), call_id, '', created_at, hash, hash"
+                " FROM ledger_entry WHERE user_id = %(user)s ORDER BY sequence DESC LIMIT 1",
+                "UPDATE wallet SET available_tokens = available_tokens - 1, held_tokens = held_tokens + 1,"
+                " sequence = sequence + 1 WHERE user_id = %(user)s",
+                REHASH,
+            ],
+        ),
+        (
+            "reservations_settled_once",
+            ["UPDATE ledger_entry SET kind = 'expiry' WHERE user_id = %(user)s AND kind = 'refund'", REHASH],
+        ),
+        ("hash_chain_verifies", ["UPDATE ledger_entry SET reason = 'another one' WHERE user_id = %(user)s"]),
+        (
+            "no_overdue_reservations",
+            [
+                "UPDATE reservation SET created_at = created_at - interval '1 hour',"
+                " expires_at = expires_at - interval '1 hour' WHERE user_id = %(user)s AND status = 'held'"
+            ],
+        ),
+        (
+            "usage_charged_or_written_off",
+            [
+                "ALTER TABLE reservation DROP CONSTRAINT reservation_sound",
+                "UPDATE reservation SET actual_tokens = actual_tokens + 1 WHERE user_id = %(user)s AND charged_tokens = 60",
+            ],
+        ),
+        (
+            "request_ids_unique",
+            [
+                "DROP INDEX reservation_resolve_request",
+                "UPDATE reservation SET resolve_request_id = %(user)s WHERE user_id = %(user)s AND status = 'finalized'",
+            ],
+        ),
+        (
+            "credits_match_ledger",
+            ["INSERT INTO top_up VALUES ('bankily', gen_random_uuid()::text, %(user)s, 5, gen_random_uuid())"],
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_each_check_finds_what_no_other_does(busy, make_user, owner, books, check, statements):
+    """All but `accounts_sum_to_zero`: with one row for both sides, no total can be wrong while every wallet is right."""
+    other = make_user(tokens=10)
+    with owner.transaction(force_rollback=True):
+        owner.execute("SET LOCAL session_replication_role = replica")
+        for statement in statements:
+            if "DO $$" in statement:
+                owner.execute((statement % {"user": busy.user_id}).encode())
+            else:
+                owner.execute(statement, {"user": busy.user_id, "other": other.user_id})
+        assert list(books.problems()) == [check]
+    assert books.problems() == {}
+
+
 async def test_the_detail_says_what_was_found_and_where(busy, tamper):
     found = tamper("UPDATE wallet SET available_tokens = 7 WHERE user_id = %(user)s", user=busy.user_id)
     assert found["balances_match_ledger"].startswith(

@@ -149,7 +149,22 @@ def test_students_cannot_redeem_into_another_wallet(app, make_user):
     assert outcome == ("forbidden",)
 
 
-@pytest.mark.parametrize("call", ["wallet_reconcile()", "wallet_verify('00000000-0000-0000-0000-000000000001')"])
-def test_nobody_in_particular_gets_no_report(app, call):
-    assert app.execute(f"SELECT count(*) FROM {call}").fetchone() == (0,)
-    assert app.execute("SELECT accounts, head FROM wallet_totals()").fetchone() == (None, None)
+@pytest.mark.parametrize(
+    ("role", "own", "checks"),
+    [("anyone", False, 0), ("student", False, 0), ("teacher", False, 0), ("student", True, 9), ("admin", False, 9)],
+)
+def test_a_wallet_is_verified_for_its_owner_and_for_operators(app, make_user, role, own, checks):
+    user = make_user()
+    caller_id = str(user.user_id if own else make_user().user_id)
+    with app.transaction():
+        app.execute("SELECT set_config('app.role', %s, true), set_config('app.user_id', %s, true)", [role, caller_id])
+        found = app.execute("SELECT count(*) FROM wallet_verify(%s)", [user.user_id]).fetchone()
+    assert found == (checks,)
+
+
+@pytest.mark.parametrize("role", ["anyone", "student", "teacher"])
+def test_only_operators_get_a_report_of_all_wallets(app, role):
+    with app.transaction():
+        app.execute("SELECT set_config('app.role', %s, true)", [role])
+        assert app.execute("SELECT count(*) FROM wallet_reconcile()").fetchone() == (0,)
+        assert app.execute("SELECT accounts, head FROM wallet_totals()").fetchone() == (None, None)

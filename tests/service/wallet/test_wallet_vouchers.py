@@ -163,13 +163,25 @@ async def test_a_hundred_guesses_at_once_count_as_a_hundred(credits, student, ow
     assert outcomes.count(VoucherUnknown) == UNKNOWN_CODES_PER_USER
 
 
-async def test_a_guess_waits_for_the_user_s_guess_before_it(credits, student, owner, addresses):
-    await guess(credits, UNKNOWN_CODES_PER_USER - 1)
+@pytest.mark.parametrize("shared", ["user", "address"])
+async def test_a_guess_waits_for_the_one_before_it_of_the_same(credits, student, make_user, owner, addresses, shared):
+    address = f"203.0.113.{['user', 'address'].index(shared)}"
+    if shared == "user":
+        guesser = student
+        await guess(credits, UNKNOWN_CODES_PER_USER - 1)
+    else:
+        guesser = make_user()
+        owner.execute(
+            "INSERT INTO voucher_failure (user_id, address, failed_at)"
+            " SELECT gen_random_uuid(), %s, now() FROM generate_series(2, %s)",
+            [address, UNKNOWN_CODES_PER_ADDRESS],
+        )
     waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)"
     with psycopg.connect(addresses.owner_url, options="-c search_path=bacmr") as first:
-        asked = [student.user_id, b"x" * 32, uuid4(), UNKNOWN_CODES_PER_USER]
-        first.execute("SELECT wallet_guess_voucher(%s, '203.0.113.1', %s, %s, %s, 50, 900)", asked)
-        second = asyncio.create_task(credits.redeem("AAAA-AAAA-AAAA-AAAA", uuid4()))
+        asked = [guesser.user_id, address, b"x" * 32, uuid4(), UNKNOWN_CODES_PER_USER, UNKNOWN_CODES_PER_ADDRESS]
+        first.execute("SELECT wallet_guess_voucher(%s, %s, %s, %s, %s, %s, 900)", asked)
+        with acting_as(replace(student, address="" if shared == "user" else address)):
+            second = asyncio.create_task(credits.redeem("AAAA-AAAA-AAAA-AAAA", uuid4()))
         while not second.done() and not owner.execute(waiting).fetchone()[0]:  # noqa: ASYNC110 - PostgreSQL has no event
             await asyncio.sleep(0)
         first.commit()
