@@ -3,6 +3,7 @@
 import json
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -51,7 +52,10 @@ def _rows(name: str, pages: Sequence[Page], judged: Sequence[JudgedPage], truth:
     indexed = [page for page in judged if page.verdict is PageVerdict.INDEXED]
     texts = [PageText(page.number, page.text, page.language) for page in indexed]
     chunks = sum(1 for _ in chunk_pages(UUID(int=0), texts, SIZES))
-    rows = [Row(f"{name}: chunks", chunks, note=f"{len(indexed)} of {len(judged)} pages")]
+    left = Counter(page.verdict for page in judged if page.verdict is not PageVerdict.INDEXED)
+    told = ", ".join(f"{count} {verdict}" for verdict, count in sorted(left.items()))
+    note = f"{len(indexed)} of {len(judged)} pages" + (f"; {told}" if told else "")
+    rows = [Row(f"{name}: chunks", chunks, note=note)]
     if name in _TYPESET:
         recall, order = score(text, truth)
         return [

@@ -20,7 +20,7 @@ from server.vectors.filters import index_name
 from server.vectors.milvus import MilvusStore
 from tests.fakes import WordEmbedder
 from tests.rpc.served import Edge, People, Who, refusal
-from tests.service.ingestion.ingesting import House, sample
+from tests.service.ingestion.ingesting import MAX_BYTES, House, sample
 
 NAMESPACE = "grade-12-math"
 
@@ -176,6 +176,33 @@ async def test_bytes_of_another_type_are_refused(stub: Any, teacher: Who) -> Non
     call = stub.UploadDocument(parts(b"\x89PNG\r\n\x1a\n" + bytes(200), "a.pdf"), metadata=teacher.metadata)
     refused = await refusal(call)
     assert (refused.code, refused.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "UPLOAD_REFUSED")
+
+
+async def test_a_stream_of_a_gigabyte_is_refused_early_and_costs_no_memory(
+    stub: Any, house: House, teacher: Who
+) -> None:
+    chunk, sent = bytes(256 * 1024), 0
+
+    async def gigabyte() -> AsyncIterator[pb.UploadDocumentRequest]:
+        nonlocal sent
+        metadata = pb.UploadMetadata(filename="a.txt", content_type="text/plain", request_id=str(uuid4()))
+        yield pb.UploadDocumentRequest(metadata=metadata)
+        while sent < 1024**3:
+            sent += len(chunk)
+            yield pb.UploadDocumentRequest(chunk=chunk)
+
+    before = {blob.key async for blob in house.blobs.list("files/")}
+    refused = await refusal(stub.UploadDocument(gigabyte(), metadata=teacher.metadata))
+    assert refused.reason == "UPLOAD_REFUSED"
+    # What is on its way when the server says no: its limit and the windows of HTTP/2.
+    assert sent < 10 * MAX_BYTES
+    assert {blob.key async for blob in house.blobs.list("files/")} == before
+
+
+async def test_an_unknown_upload_is_not_found(stub: Any, teacher: Who) -> None:
+    request = pb.CompleteUploadRequest(upload_id=str(uuid4()), request_id=str(uuid4()))
+    refused = await refusal(stub.CompleteUpload(request, metadata=teacher.metadata))
+    assert refused.code is grpc.StatusCode.NOT_FOUND
 
 
 async def test_a_wrong_hash_is_refused(stub: Any, teacher: Who) -> None:

@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 
 from server.ingestion.sources.fetching import AddressPolicy, Fetcher, FetchFailed, guarded_client
+from server.ingestion.sources.reach import Reach
 from server.refusal import SourceRefused
 
 SECRET = b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 6\r\nconnection: close\r\n\r\nsecret"
@@ -125,3 +126,20 @@ async def test_the_listener_answers_where_it_is_allowed(listener: Listener) -> N
     async with guarded_client(policy) as client:
         page = await Fetcher(client, ANY_HOST, 10_000).fetch(f"http://127.0.0.1:{listener.port}/")
     assert page.body == b"secret"
+
+
+@pytest.mark.parametrize("other", ["http://127.0.0.1:{port}/", "http://localhost:{port}/", "http://169.254.169.254/"])
+async def test_an_allowed_place_of_the_intranet_opens_no_other(listener: Listener, other: str) -> None:
+    async def redirecting(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = f"HTTP/1.1 302 Found\r\nlocation: {other.format(port=listener.port)}\r\ncontent-length: 0\r\n"
+        writer.write(f"{head}connection: close\r\n\r\n".encode())
+        await writer.drain()
+        writer.close()
+
+    allowed = await asyncio.start_server(redirecting, "127.0.0.1", 0)
+    place = f"127.0.0.1:{allowed.sockets[0].getsockname()[1]}"
+    hosts, policy = Reach([place]).of(f"http://{place}/")
+    async with allowed, guarded_client(policy) as client:
+        with pytest.raises(SourceRefused):
+            await Fetcher(client, hosts, 10_000).fetch(f"http://{place}/")
+    assert listener.reached == 0

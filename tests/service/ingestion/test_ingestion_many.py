@@ -11,7 +11,7 @@ from server.ingestion.job import Placement
 from server.ingestion.jobstate import JobState
 from tests.service.ingestion.ingesting import House, sample
 
-DOCUMENTS = 40
+DOCUMENTS = 200
 WORKERS = 4
 LESSON = sample("physique_newton.md").decode()
 

@@ -4,6 +4,7 @@ import pytest
 
 from server.ingestion.sources import links, robots
 from server.ingestion.sources.address import canonical, require_allowed, same_site, site
+from server.ingestion.sources.reach import Reach
 from server.refusal import SourceRefused
 
 
@@ -125,3 +126,35 @@ def test_entities_of_a_sitemap_are_not_followed() -> None:
 def test_the_links_of_a_page_are_found_once() -> None:
     markup = '<a href="/1">un</a><a href="/1">encore</a><a href="#top">haut</a><a href="mailto:a@b">x</a><a>y</a>'
     assert links.on_page(markup) == ["/1"]
+
+
+def test_a_named_host_is_reached_at_public_addresses_only() -> None:
+    hosts, policy = Reach(["cours.example", "intranet.example:8080"]).of("https://www.cours.example/a")
+    assert list(hosts) == ["cours.example"]
+    assert (policy.allowed_networks, policy.allowed_ports) == ((), frozenset({80, 443}))
+
+
+def test_a_place_of_the_intranet_is_reached_at_its_port_alone() -> None:
+    hosts, policy = Reach(["cours.example", "Intranet.example:8080"]).of("http://intranet.example:8080/a")
+    assert list(hosts) == ["intranet.example"]
+    assert (policy.allowed_hosts, policy.allowed_ports) == (frozenset({"intranet.example"}), frozenset({8080}))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://intranet.example/",
+        "http://intranet.example:8081/",
+        "http://www.intranet.example:8080/",
+        "http://127.0.0.1:8080/",
+        "http://other.example/",
+    ],
+)
+def test_a_place_of_the_intranet_lets_no_other_in(address: str) -> None:
+    with pytest.raises(SourceRefused):
+        Reach(["intranet.example:8080"]).of(address)
+
+
+def test_nothing_is_reached_that_nobody_named() -> None:
+    with pytest.raises(SourceRefused):
+        Reach().of("https://cours.example/")
