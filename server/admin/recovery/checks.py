@@ -8,13 +8,15 @@ from server.caller import acting_as, system
 from server.corpus.vectors import VectorRefs
 from server.database.pool import Database
 from server.refusal import NotFound
+from server.retrieval.usage import charges_match_usage
 from server.vectors.port import VectorStore
 from server.wallet.report import Check
 from server.wallet.service import WalletService
 
 
-async def money_checks(wallet: WalletService) -> list[Check]:
+async def money_checks(database: Database) -> list[Check]:
     """Settle what fell due meanwhile, as a running server would, then prove the books."""
+    wallet = WalletService(database, foreign_checks=[charges_match_usage])
     with acting_as(system()):
         await wallet.expire_overdue()
         return list((await wallet.reconcile()).checks)

@@ -24,7 +24,6 @@ from server.ingestion.healing import rewrite
 from server.refusal import ExportInvalid, NotFound
 from server.vectors.port import VectorStore
 from server.wallet.report import Check
-from server.wallet.service import WalletService
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +154,7 @@ class Importer:
 
     async def _complete(self, source: Source, steps: Steps) -> Imported:
         target = self._target
-        checks = await money_checks(WalletService(target.database))
+        checks = await money_checks(target.database)
         await steps.begin("looking for files")
         checks.append(await files_check(target.blobs, source.rows(FILES)))
         await steps.begin("building vectors")

@@ -84,14 +84,14 @@ class Places:
 
     async def newest(self) -> Place | None:
         """Return the newest whole export of the area."""
-        names = await self.names()
+        names = [name for name, whole in (await self.names()).items() if whole]
         return self.fresh(names[-1]) if names else None
 
-    async def names(self) -> list[str]:
-        """Return the names of the whole exports of the area, oldest first."""
-        ending = f"/{manifest.NAME}"
-        keys = [found.key async for found in self._blobs.list(AREA)]
-        return sorted(key[len(AREA) + 1 : -len(ending)] for key in keys if key.endswith(ending))
+    async def names(self) -> dict[str, bool]:
+        """Return the names of the area's exports in their order, and whether each is whole."""
+        files = [found.key.removeprefix(f"{AREA}/") async for found in self._blobs.list(AREA)]
+        whole = {file.removesuffix(f"/{manifest.NAME}") for file in files if file.endswith(f"/{manifest.NAME}")}
+        return {name: name in whole for name in sorted({file.partition("/")[0] for file in files})}
 
     async def forget(self, name: str) -> None:
         """Delete an export of the area, its manifest first, so that what is left never looks whole."""

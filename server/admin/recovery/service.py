@@ -17,8 +17,8 @@ from server.admin.recovery.place import Places
 
 EXPORT, IMPORT, DRILL = "export", "import", "drill"
 """Kinds of operations."""
-SCHEDULED = "weekly-"
-"""Begins the names of scheduled exports: only these are deleted, when they are many."""
+SCHEDULED = "-weekly"
+"""Ends the names of scheduled exports: only these are deleted, when they are many."""
 KEPT_EXPORTS = 8
 """Scheduled exports that are kept."""
 STAMP = "%Y%m%d_%H%M%S"
@@ -45,12 +45,13 @@ class Exports:
         return _told(await self._exporter.export(wish, place, progress))
 
     async def export_scheduled(self) -> None:
-        """Export to the export area, then delete the oldest scheduled exports beyond those that are kept."""
-        name = f"{SCHEDULED}{datetime.now(UTC):{STAMP}}"
+        """Export to the export area, then delete scheduled exports that are too many or were never finished."""
+        name = f"{datetime.now(UTC):{STAMP}}{SCHEDULED}"
         made = await self._exporter.export(Wish(uuid4(), compress=True), self._places.fresh(name), _Silent())
         log.info("exported", location=made.location, rows=made.manifest.rows)
-        scheduled = [name for name in await self._places.names() if name.startswith(SCHEDULED)]
-        for old in scheduled[:-KEPT_EXPORTS]:
+        scheduled = {name: whole for name, whole in (await self._places.names()).items() if name.endswith(SCHEDULED)}
+        kept = [name for name, whole in scheduled.items() if whole][-KEPT_EXPORTS:]
+        for old in scheduled.keys() - set(kept):
             await self._places.forget(old)
 
 

@@ -20,6 +20,7 @@ from server.blobs.tickets import Tickets
 from server.caller import Caller, Role, Tier, acting_as
 from server.database.embedded import EmbeddedPostgres
 from server.database.pool import Database
+from server.retrieval.usage import record_use
 from server.wallet.service import WalletService
 from tests.conftest import TEMPLATE, Addresses, insert_user
 
@@ -102,7 +103,11 @@ async def spend(database: Database, student: Caller, tokens: int) -> None:
     """Pay for something, by a hold that is finalized."""
     with acting_as(student):
         wallet = WalletService(database)
-        held = await wallet.reserve(student.user_id, 2 * tokens, "answer", uuid4())
+        held = await wallet.reserve(student.user_id, 2 * tokens, "ask", uuid4())
+        async with database.transaction() as connection:
+            await record_use(
+                connection, held.id, student.user_id, "ask", model="test", used_tokens=tokens, owed_tokens=tokens
+            )
         await wallet.finalize(held.id, tokens, uuid4())
 
 
@@ -123,7 +128,6 @@ INSERT INTO answer (id, user_id, conversation_id, request_id, request_hash, ques
 INSERT INTO answer_event (answer_id, sequence, user_id, payload) VALUES (%(answer)s, 1, %(user)s, '{"text": "…\\n"}');
 INSERT INTO answer_citation VALUES (%(answer)s, 1, %(user)s, 1, repeat('a', 64), gen_random_uuid(), %(odd)s, 1, 'q', 0, 5);
 INSERT INTO rating (answer_id, user_id, helpful, comment) VALUES (%(answer)s, %(user)s, true, %(odd)s);
-INSERT INTO model_usage (reservation_id, user_id, purpose) VALUES (%(reservation)s, %(user)s, 'answer');
 INSERT INTO trace (request_id, correlation_id, user_id, method, story)
     SELECT %(request)s, gen_random_uuid(), %(user)s, 'Ask', '{"a": [1, null, 0.1]}' FROM generate_series(1, 3);
 INSERT INTO quiz (id, owner_id, request_id, request_hash, difficulty) VALUES (%(quiz)s, %(user)s, %(request)s, '\\x01', 'easy');

@@ -21,6 +21,7 @@ from server.admin.recovery.import_ import Importer, Target, open_export
 from server.admin.recovery.place import Place, Places
 from server.admin.recovery.service import KEPT_EXPORTS, SCHEDULED, Exports
 from server.admin.recovery.tables import EXPORTED, LEFT_OUT
+from server.blobs.objects import open_blobs
 from server.caller import Caller, acting_as, system
 from server.database.embedded import EmbeddedPostgres
 from server.database.pool import Database
@@ -30,8 +31,10 @@ from server.vectors.milvus import MilvusStore
 from server.wallet.service import WalletService
 from tests.conftest import Addresses
 from tests.fakes import WordEmbedder
+from tests.s3 import CREDENTIALS, serving
 from tests.service.admin.recovering import (
     KEY,
+    TICKETS,
     Watched,
     add_administrator,
     blob_folder,
@@ -478,17 +481,18 @@ async def test_the_weekly_export_is_whole_and_only_old_weekly_ones_are_deleted(
 ) -> None:
     blobs = blob_folder(tmp_path / "area")
     area = places(blobs, (tmp_path / "area").as_uri())
-    for name in ("by-hand", *(f"{SCHEDULED}2026010{day}_030000" for day in range(1, KEPT_EXPORTS + 1))):
+    for name in ("20250101_000000-by-hand", *(f"2026010{day}_030000{SCHEDULED}" for day in range(1, KEPT_EXPORTS + 1))):
         await blobs.put_bytes(f"exports/{name}/manifest.json", b"{}")
         await blobs.put_bytes(f"exports/{name}/wallet.ndjson", b"")
-    await blobs.put_bytes("exports/weekly-20270101_030000/wallet.ndjson", b"half an export")
+    await blobs.put_bytes(f"exports/20270101_030000{SCHEDULED}/wallet.ndjson", b"half an export")
     exporter = Exporter(addresses.owner_url, blob_folder(Path(house.blob_url.removeprefix("file://"))), KEY, "1")
     await Exports(exporter, area).export_scheduled()
     names = await area.names()
-    assert "by-hand" in names
-    assert f"{SCHEDULED}20260101_030000" not in names
+    assert "20250101_000000-by-hand" in names
+    assert f"20260101_030000{SCHEDULED}" not in names
     assert len(names) == KEPT_EXPORTS + 1
-    assert [found.key async for found in blobs.list(f"exports/{SCHEDULED}20260101_030000")] == []
+    assert all(names.values())
+    assert [found.key async for found in blobs.list(f"exports/20260101_030000{SCHEDULED}")] == []
     newest = await area.newest()
     assert newest
     assert (await restore(empty.target, area.existing(newest.location), KEY)).ok
@@ -515,3 +519,19 @@ async def test_copies_that_were_changed_are_never_written(
     with pytest.raises(ExportInvalid):
         await Importer(target).restore_files(await open_export(place, ""), Watched())
     assert [found.key async for found in blobs.list("files")] == []
+
+
+@pytest.mark.parametrize("secret", ["", KEY])
+async def test_an_export_goes_to_a_bucket_and_comes_back_by_its_location(
+    addresses: Addresses, house: House, empty: System, monkeypatch: pytest.MonkeyPatch, secret: str
+) -> None:
+    for setting, value in CREDENTIALS.items():
+        monkeypatch.setenv(setting, value)
+    name = f"20261122-{'encrypted' if secret else 'plain'}"
+    with serving() as url:
+        area = places(open_blobs(url, TICKETS), url)
+        made = await export(addresses.owner_url, house.blobs, area.fresh(name), secret, copy_files=True)
+        assert made.location.startswith("s3://")
+        imported = await restore(empty.target, area.existing(made.location), secret)
+        assert imported.ok
+        assert (await area.names())[name]
