@@ -54,6 +54,10 @@ web: $(READY) ## Make the web page again from clients/web/src (needs node)
 	@cd $(WEB) && if [ ! -d node_modules ]; then npm ci --ignore-scripts --no-audit --no-fund >/dev/null; fi
 	@cd $(WEB) && buf generate 2>/dev/null && node_modules/.bin/tsc -p . && node_modules/.bin/tsc -p tsconfig.worker.json && node --test tests/ >/dev/null && node build.mjs
 
+release: $(READY) ## Record the contract and the queries that the next release must not break
+	@buf build protos -o protos/released.binpb
+	@PYTHONPATH=.:clients/python python scripts/record_queries.py
+
 bench: $(READY) ## Print each speed next to its limit
 	@python -m benchmarks
 
