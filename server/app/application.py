@@ -103,8 +103,8 @@ class App:
             traces.configure(self._settings.otlp_endpoint)
             self._stack.callback(traces.shutdown)
         breakers = models.make_breakers(self._settings)
-        stores = await open_stores(self._settings, http_url, breakers, self._stack, attached=attached)
         chosen = models.choose(self._settings, breakers)
+        stores = await open_stores(self._settings, http_url, breakers, self._stack, attached=attached)
         await models.warm(chosen)
         with clearly():
             furnished = await rooms.furnish(self._settings, stores, chosen)

@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from server.app.startup import StartupError
 from server.config import ProviderSettings, Settings
 from server.models.breakers import Breakers
 from server.models.chain import ModelChain
-from server.models.embedders import Remote, local_embedder
+from server.models.embedders import Remote, local_embedder, local_names
 from server.models.local.embedder import LocalEmbedder
 from server.models.local.tutor import LocalTutor
 from server.models.openai_compatible import OpenAITutor
@@ -94,6 +95,8 @@ def _provider(provider: ProviderSettings) -> OpenAITutor:
 def _embedder(settings: Settings, remote: Remote | None) -> Embedder:
     model = settings.embedding_model
     local = local_embedder(model) if model else LocalEmbedder()
+    if local is None and model.startswith("local-"):
+        raise StartupError(f"BACMR_EMBEDDING_MODEL: the local models are {' and '.join(local_names())}.")
     if local is not None or remote is None:
         return local or LocalEmbedder()
     return remote(model, settings.embedding_dimensions)

@@ -110,9 +110,7 @@ async def furnish(settings: Settings, stores: Stores, models: Models) -> Rooms:
         audit=audit,
         queue=queue,
         wallet=wallet,
-        credit=CreditService(
-            database, once, audit=audit.record, voucher_key=stores.secret, callbacks=terms.top_up_readers(settings)
-        ),
+        credit=_credit(settings, stores, once, audit),
         auth=auth.furnish(
             database,
             once,
@@ -156,6 +154,11 @@ def _wallet(settings: Settings, database: Database) -> WalletService:
         meters=meters,
         foreign_checks=FOREIGN_CHECKS,
     )
+
+
+def _credit(settings: Settings, stores: Stores, once: Once, audit: Audit) -> CreditService:
+    readers = terms.top_up_readers(settings)
+    return CreditService(stores.database, once, audit=audit.record, voucher_key=stores.secret, callbacks=readers)
 
 
 class _Enqueue:

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from uuid import UUID
 
+from server.admin.indexes import IndexService
 from server.admin.operations import RUN_OPERATION, Operations
 from server.admin.service import AdminService
 from server.admin.syncs import Syncs
@@ -28,8 +29,15 @@ def tasks(rooms: Rooms, operations: Operations) -> list[Task]:
     return [Task(INGEST, ingest), Task(RUN_OPERATION, run_operation, given_up=give_up_operation)]
 
 
-def schedule(rooms: Rooms, admin: AdminService, syncs: Syncs, recovery: Recovery) -> list[Periodic]:
+def schedule(
+    rooms: Rooms, admin: AdminService, syncs: Syncs, indexes: IndexService, recovery: Recovery
+) -> list[Periodic]:
     """Return the clock's jobs; times of cron lines are UTC, which is Mauritania's time."""
+
+    async def sweep_vectors() -> None:
+        await indexes.settle()
+        await rooms.library.refs.sweep()
+
     export = Periodic("export_data", "0 3 * * 0", _as_system(recovery.exports.export_scheduled))
     return [
         # A process without the owner's login leaves it to those that have it.
@@ -45,7 +53,7 @@ def schedule(rooms: Rooms, admin: AdminService, syncs: Syncs, recovery: Recovery
         Periodic("sweep_uploads", 3_600, _as_system(rooms.uploads.sweep_orphans)),
         Periodic("sweep_removals", 300, _as_system(rooms.removal.sweep)),
         Periodic("sweep_idempotency", 3_600, _as_system(rooms.once.sweep)),
-        Periodic("sweep_vectors", 86_400, _as_system(rooms.library.refs.sweep)),
+        Periodic("sweep_vectors", 86_400, _as_system(sweep_vectors)),
     ]
 
 

@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import grpc
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -17,6 +18,9 @@ from server.corpus.passage import CorpusFilter
 from server.corpus.service import CorpusService
 
 EXPORT_BATCH = 500
+WATCH_SECONDS = 600.0
+"""After which the watching begins anew: a reindex may take longer than a call."""
+OPEN = (admin_pb2.OPERATION_STATE_PENDING, admin_pb2.OPERATION_STATE_RUNNING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +85,16 @@ async def _watched(client: BacmrClient, console: Console, operation: admin_pb2.O
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("chunks")
     with Progress(*columns, console=console) as bars:
         bar = bars.add_task("waiting", total=None)
-        async for event in client.admin.WatchOperation(admin_pb2.WatchOperationRequest(operation_id=operation.id)):
-            operation = event.operation
-            description = operation.stage or "waiting"
-            bars.update(bar, description=description, completed=operation.done, total=operation.total or None)
+        watch = admin_pb2.WatchOperationRequest(operation_id=operation.id)
+        while operation.state in OPEN:
+            try:
+                async for event in client.admin.WatchOperation(watch, timeout=WATCH_SECONDS):
+                    operation = event.operation
+                    description = operation.stage or "waiting"
+                    bars.update(bar, description=description, completed=operation.done, total=operation.total or None)
+            except grpc.aio.AioRpcError as error:
+                if error.code() not in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE):
+                    raise
     return operation
 
 

@@ -39,6 +39,8 @@ _DEFINITION_SECONDS = 300.0
 _HEALTH_SECONDS = 3.0
 _LOAD_TRIES = 4
 _LOAD_PAUSE_SECONDS = 0.2
+_IDS_TRIES = 10
+_IDS_PAUSE_SECONDS = 0.2
 _LITE_VERSION = "milvus_lite"
 _NOT_LOADED = 101
 _HNSW_BUILD = {"M": 16, "efConstruction": 200}
@@ -176,7 +178,14 @@ class MilvusStore:
     async def ids(self, index: str) -> set[str]:
         """Return all chunk ids of an index, for comparing with PostgreSQL."""
         await self._layout(index)
-        return await self._in_thread(lambda client, **kw: _all_ids(client, index, **kw))
+        for _ in range(_IDS_TRIES):
+            count = await self.count(index)
+            found = await self._in_thread(lambda client, **kw: _all_ids(client, index, **kw))
+            if len(found) >= count:
+                break
+            # The iterator asks 2.3 for the rows as they were a moment ago; a count always sees what was written before.
+            await asyncio.sleep(_IDS_PAUSE_SECONDS)
+        return found
 
     async def flush(self, index: str) -> None:
         """Make recent rows cheap to search; call once at the end of a batch of work. Servers do this by themselves."""

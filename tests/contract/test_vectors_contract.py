@@ -106,6 +106,13 @@ async def test_writing_the_same_rows_again_changes_nothing(store: VectorStore, i
     assert await store.ids(index) == ids(rows)
 
 
+async def test_the_ids_show_what_was_written_just_now(store: VectorStore, index: str) -> None:
+    rows = [row(f"now {number}") for number in range(5)]
+    for number, written in enumerate(rows, start=1):
+        await store.upsert(index, [written])
+        assert await store.ids(index) == ids(rows[:number])
+
+
 async def test_the_last_of_two_rows_with_one_id_wins(store: VectorStore, index: str) -> None:
     first, last = row("twice", unit(1)), row("twice", unit(0, 1))
     assert await store.upsert(index, [first, last]) == 1

@@ -59,6 +59,7 @@ def test_killing_the_server_leaves_no_children_and_the_next_start_works(folder):
         ("BACMR_MODEL_PROVIDERS", '[{"name": "x"}]'),
         ("BACMR_MODEL_PROVIDERS", "[{"),
         ("BACMR_BLOB_URL", "ftp://files"),
+        ("BACMR_EMBEDDING_MODEL", "local-2048"),
     ],
 )
 def test_a_bad_setting_is_named_in_one_line_and_nothing_is_left(folder, setting, value):

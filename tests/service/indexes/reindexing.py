@@ -45,8 +45,8 @@ class IndexHouse(House):
     batch: int = 2
 
     def __post_init__(self) -> None:
-        self.embedders = Embedders(self.words[OLD], None)
-        self.embedders._by_name.update(self.words)
+        self.embedders = Embedders(self.words[OLD], lambda model, size: self.words[f"{model}-{size}"])
+        self.embedders.of(NEW, 96)
         self.catalogue = IndexCatalogue(self.database)
         self.spaces = self.process()
         super().__post_init__()
