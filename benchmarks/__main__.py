@@ -17,7 +17,7 @@ import uvloop
 from benchmarks import Row
 
 TOPICS = ("edge", "wallet", "ingestion", "answers", "streaming")
-"""What runs when none is named; `growth` takes minutes."""
+"""What runs when none is named; `growth` and `capacity` take minutes."""
 
 
 def main() -> int:

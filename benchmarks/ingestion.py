@@ -71,10 +71,10 @@ WHERE = Placement("bench", "bench", "12")
 
 async def rows() -> list[Row]:
     """Measure everything; takes about two minutes."""
-    found = [chunking("French", _sentences("fr"), FRENCH), chunking("Arabic", _sentences("ar"), ARABIC)]
+    found = [chunking("French", sentences("fr"), FRENCH), chunking("Arabic", sentences("ar"), ARABIC)]
     found += [reading("French PDF pages, text layer", "physique_newton.pdf", _bare_pdfium)]
     found += [reading("Arabic PDF pages, reading order", "tarikh_mauritania.pdf", _bare_pdfminer)]
-    async with _bench() as bench:
+    async with furnished() as bench:
         found.append(await whole(bench))
     return found
 
@@ -144,6 +144,7 @@ class Bench:
     index: str
     embedder: LocalEmbedder
     owner_url: str
+    folder: Path
 
     async def upload(self, text: str) -> Document:
         """Store a text as a document."""
@@ -191,7 +192,8 @@ CREATE INDEX ON copied USING gin (terms)"""
 
 
 @asynccontextmanager
-async def _bench() -> AsyncIterator[Bench]:
+async def furnished() -> AsyncIterator[Bench]:
+    """Lend ingestion over stores of its own."""
     with tempfile.TemporaryDirectory(prefix="bacmr-bench-") as folder:
         os.chmod(folder, 0o711)
         server = EmbeddedPostgres(Path(folder) / "postgres").start()
@@ -202,7 +204,7 @@ async def _bench() -> AsyncIterator[Bench]:
             await database.open()
             vectors = MilvusStore(await lite.start(), timeout_seconds=60)
             with caller.acting_as(caller.system()):
-                yield await _furnish(database, vectors, Path(folder) / "scratch", server.connection.owner_url())
+                yield await _furnish(database, vectors, Path(folder), server.connection.owner_url())
             await vectors.close()
             await database.close()
         finally:
@@ -210,7 +212,7 @@ async def _bench() -> AsyncIterator[Bench]:
             server.stop()
 
 
-async def _furnish(database: Database, vectors: MilvusStore, scratch: Path, owner_url: str) -> Bench:
+async def _furnish(database: Database, vectors: MilvusStore, folder: Path, owner_url: str) -> Bench:
     embedder = LocalEmbedder()
     index = index_name(embedder.name, embedder.dimensions)
     await vectors.create_index(index, embedder.dimensions)
@@ -223,7 +225,9 @@ async def _furnish(database: Database, vectors: MilvusStore, scratch: Path, owne
     async def targets() -> list[Space]:
         return [Space(index, embedder)]
 
-    pipeline = Pipeline(stores, Extraction(Limits()), targets, removal, _enqueue, Settings(SIZES, Scratch(scratch)))
+    pipeline = Pipeline(
+        stores, Extraction(Limits()), targets, removal, _enqueue, Settings(SIZES, Scratch(folder / "scratch"))
+    )
     return Bench(
         database,
         corpus,
@@ -234,6 +238,7 @@ async def _furnish(database: Database, vectors: MilvusStore, scratch: Path, owne
         index,
         embedder,
         owner_url,
+        folder,
     )
 
 
@@ -268,21 +273,23 @@ def _pages(turn: int) -> str:
     Words are shuffled within their sentences: pages of whole sentences from a small stock would look like copies.
     """
     dice = random.Random(turn)
-    french, arabic = _sentences("fr"), _sentences("ar")
+    french, arabic = sentences("fr"), sentences("ar")
     return "\f".join(
         f"{turn}.{page} "
-        + " ".join(_shuffled(one, dice) for one in dice.sample(arabic if page % 2 else french, k=PAGE_SENTENCES))
+        + " ".join(shuffled(one, dice) for one in dice.sample(arabic if page % 2 else french, k=PAGE_SENTENCES))
         for page in range(PAGES)
     )
 
 
-def _shuffled(sentence: str, dice: random.Random) -> str:
+def shuffled(sentence: str, dice: random.Random) -> str:
+    """Return a sentence with its words in another order."""
     words = sentence.rstrip(".").split()
     dice.shuffle(words)
     return " ".join(words) + "."
 
 
-def _sentences(language: str) -> list[str]:
+def sentences(language: str) -> list[str]:
+    """Return the sentences of the samples in a language."""
     names = ("maths_suites", "physique_newton", "biologie_photosynthese")
     if language == "ar":
         names = ("falsafa_haqiqa", "tarikh_mauritania")
