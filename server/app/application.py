@@ -10,6 +10,7 @@ from server.admin.operations import Operations
 from server.admin.service import AdminService
 from server.app import models, rooms
 from server.app.edge import Edge, Listens, open_probes
+from server.app.failure import StartupError
 from server.app.figures import stored_figures
 from server.app.models import Models
 from server.app.operations import furnish_indexes, furnish_operations, furnish_syncs
@@ -17,7 +18,7 @@ from server.app.recovery import Recovery, furnish_recovery
 from server.app.rooms import Rooms
 from server.app.schedule import schedule, tasks
 from server.app.services import overview, services
-from server.app.startup import StartupError, cancelled, clearly, spare_collector
+from server.app.startup import cancelled, clearly, spare_collector
 from server.app.stores import Stores, embedded_are_served, open_stores
 from server.app.upkeep import chores, keep_up
 from server.caller import acting_as, system

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from server.app.startup import StartupError
+from server.app.failure import StartupError
 
 READY = b"ready\n"
 PROGRAM = "server.cli.process"

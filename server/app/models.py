@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from server.app.startup import StartupError
+from server.app.failure import StartupError
 from server.config import ProviderSettings, Settings
 from server.models.breakers import Breakers
 from server.models.chain import ModelChain

@@ -17,7 +17,8 @@ import structlog
 
 from server.app.child import Child
 from server.app.edge import Listens
-from server.app.startup import StartupError, cancelled, clearly
+from server.app.failure import StartupError
+from server.app.startup import cancelled, clearly
 from server.app.stores import keep_embedded
 from server.config import Settings
 from server.telemetry import logs

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from server.app.failure import StartupError
 from server.auth.keyring import KeyringError
 from server.blobs.objects import BadBlobUrl
 from server.database.backup import BackupError
@@ -22,10 +23,6 @@ PASSABLE = 0o711
 """As root the embedded PostgreSQL runs as another user, who must pass through the data folder to its own part."""
 COLLECT_AFTER = 20_000
 """Net new objects before the young ones are looked through; Python's 700 is made for small programs."""
-
-
-class StartupError(Exception):
-    """The server cannot start; the message names the setting or the store and what to do."""
 
 
 @contextmanager

@@ -7,7 +7,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from server.app.startup import StartupError, cancelled, clearly, data_folder
+from server.app.failure import StartupError
+from server.app.startup import cancelled, clearly, data_folder
 from server.blobs.objects import ObjectBlobs, open_blobs
 from server.blobs.tickets import Tickets, secret_from
 from server.config import Settings
@@ -176,9 +177,7 @@ def _connections(settings: Settings) -> int:
     return max(LEAST_CONNECTIONS, (settings.processes + 1) * each + SPARE_CONNECTIONS)
 
 
-async def open_vectors(
-    settings: Settings, breakers: Breakers, stack: AsyncExitStack, *, attached: bool
-) -> VectorStore:
+async def open_vectors(settings: Settings, breakers: Breakers, stack: AsyncExitStack, *, attached: bool) -> VectorStore:
     """Start or reach the vector store."""
     if settings.milvus_uri:
         token = settings.milvus_token.get_secret_value()

@@ -13,7 +13,8 @@ from rich.table import Table
 
 from bacmr.client import BacmrClient, request_id
 from bacmr.v1 import ingestion_pb2, quiz_pb2, wallet_pb2
-from server.app import App, StartupError
+from server.app.application import App
+from server.app.failure import StartupError
 from server.cli.ask import print_answer, receipt_line
 from server.cli.ingest import ingest_file, progress_bars
 from server.config import default_data_dir, load

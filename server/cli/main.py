@@ -12,15 +12,9 @@ import uvloop
 from rich.console import Console
 
 from bacmr.refusals import refusal
-from server.app import StartupError
+from server.app.failure import StartupError
 from server.cli import ask as asking
-from server.cli import demo as demonstrating
-from server.cli import doctor as examining
 from server.cli import ingest as ingesting
-from server.cli import operate
-from server.cli import recovery as recovering
-from server.cli import reindex as reindexing
-from server.cli import serve as serving
 from server.cli import sync as syncing
 from server.cli.admin import admin
 from server.cli.keys import keys
@@ -49,6 +43,11 @@ Password = Annotated[
     ),
 ]
 DEFAULT_TARGET = "127.0.0.1:50051"
+SAMPLES = Path(__file__).parents[2] / "samples"
+
+
+# Commands that work on the stores import their module when they run: it loads the whole server, for which the others
+# need not wait.
 
 
 @cli.command()
@@ -56,18 +55,24 @@ def serve(
     processes: Annotated[int, typer.Option(min=0, help="Server processes; 0: as BACMR_PROCESSES says.")] = 0,
 ) -> None:
     """Start everything that no setting replaces and serve until Ctrl-C or SIGTERM."""
+    from server.cli import serve as serving
+
     _run(serving.serve(load(processes=processes) if processes else _settings()))
 
 
 @cli.command()
-def demo(samples: Annotated[Path, typer.Option(help="Folder with sample documents.")] = demonstrating.SAMPLES) -> None:
+def demo(samples: Annotated[Path, typer.Option(help="Folder with sample documents.")] = SAMPLES) -> None:
     """Run the main job on embedded stores: ingest, ask in French and Arabic, make a quiz, show the ledger."""
+    from server.cli import demo as demonstrating
+
     _run(demonstrating.demo(samples))
 
 
 @cli.command()
 def worker() -> None:
     """Run queued and scheduled jobs only, beside a server on the same stores."""
+    from server.cli import serve as serving
+
     _run(serving.work(_settings()))
 
 
@@ -77,7 +82,9 @@ def migrate(
     backup: Annotated[Path | None, typer.Option(help="Folder for a copy of the database, made first.")] = None,
 ) -> None:
     """Bring the database schema to a revision."""
-    operate.migrate(_settings(), revision, backup)
+    from server.cli import operate as operating
+
+    operating.migrate(_settings(), revision, backup)
 
 
 @cli.command()
@@ -134,6 +141,8 @@ def reindex(
     target: Target = DEFAULT_TARGET,
 ) -> None:
     """Build a vector index beside the searched one, as an administrator; then switch, go back or clean up."""
+    from server.cli import reindex as reindexing
+
     whole_or_part = everything != bool(namespace) and not export_only
     if [whole_or_part, rollback, bool(drop), export_only].count(True) != 1 or export_only != (output is not None):
         raise typer.BadParameter("give one of --all, --namespace, --rollback, --drop, --export-only with --output")
@@ -156,12 +165,16 @@ def reconcile(
     ] = None,
 ) -> None:
     """Check all money in the database; prints a JSON report and ends with 1 when anything is wrong."""
-    raise typer.Exit(0 if _run(operate.reconcile(_settings(), folder)) else FOUND_SOMETHING)
+    from server.cli import operate as operating
+
+    raise typer.Exit(0 if _run(operating.reconcile(_settings(), folder)) else FOUND_SOMETHING)
 
 
 @cli.command()
 def doctor() -> None:
     """Look at every part that the settings name and say in words what is wrong; changes nothing."""
+    from server.cli import doctor as examining
+
     raise typer.Exit(0 if _run(examining.doctor(_settings())) else FOUND_SOMETHING)
 
 
@@ -174,6 +187,8 @@ def export(
     with_files: Annotated[bool, typer.Option(help="Copy the uploaded files as well.")] = False,
 ) -> None:
     """Export every table with a manifest; prints the result as JSON and ends with 1 when uploaded files are missing."""
+    from server.cli import recovery as recovering
+
     done = _run(recovering.export(_settings(), destination, compress=compress, copy_files=with_files))
     raise typer.Exit(0 if done else FOUND_SOMETHING)
 
@@ -186,6 +201,8 @@ def import_(
     ] = False,
 ) -> None:
     """Import into a system that holds nothing but its bootstrap administrator; ends with 1 when a check fails."""
+    from server.cli import recovery as recovering
+
     raise typer.Exit(0 if _run(recovering.import_(_settings(), location, only_files=only_files)) else FOUND_SOMETHING)
 
 
@@ -195,6 +212,8 @@ def drill(
     newest: Annotated[bool, typer.Option(help="Try the newest export of the export area.")] = False,
 ) -> None:
     """Restore into scratch stores and measure RPO and RTO; ends with 1 when a check fails."""
+    from server.cli import recovery as recovering
+
     raise typer.Exit(0 if _run(recovering.drill(_settings(), location, newest=newest)) else FOUND_SOMETHING)
 
 

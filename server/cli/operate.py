@@ -6,7 +6,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from server.app import FOREIGN_CHECKS, StartupError, attached_database, migrate_database
+from server.app.failure import StartupError
+from server.app.rooms import FOREIGN_CHECKS
+from server.app.stores import attached_database, migrate_database
 from server.caller import acting_as, system
 from server.config import Settings
 from server.wallet.service import WalletService

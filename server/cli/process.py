@@ -22,7 +22,7 @@ def main() -> int:
     # Not before: importing the rest makes the metrics.
     import uvloop
 
-    from server.app import StartupError
+    from server.app.failure import StartupError
     from server.cli.serve import serve_beside
     from server.config import SettingsError, load
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
 from server.admin.recovery.export import Wish
-from server.app import StartupError
+from server.app.failure import StartupError
 from server.app.recovery import attached_drills, attached_exports, attached_imports
 from server.config import Settings
 from server.refusal import Refusal

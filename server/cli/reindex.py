@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from bacmr.client import BacmrClient, request_id
 from bacmr.v1 import admin_pb2
-from server.app import attached_database
+from server.app.stores import attached_database
 from server.caller import acting_as, system
 from server.cli.remote import Login, signed_in
 from server.config import Settings

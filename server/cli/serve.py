@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from server.app import App
+from server.app.application import App
 from server.app.child import READY
 from server.app.processes import Processes
 from server.config import Settings
@@ -24,11 +24,11 @@ async def serve(settings: Settings) -> None:
     """
     if settings.processes == 1:
         app = App(settings)
-        await _until_stopped(_signals(), app.start, _saying(app.stop), lambda: _say(app.greeting()))
+        await _until_stopped(_signals(), app.start, app.stop, lambda: _say(app.greeting()))
         return
     processes = Processes(settings)
     stop = _signals(renew=processes.renew)
-    await _until_stopped(stop, processes.start, _saying(processes.stop), lambda: _say(processes.greeting()))
+    await _until_stopped(stop, processes.start, processes.stop, lambda: _say(processes.greeting()))
 
 
 async def serve_beside(settings: Settings, metrics_dir: Path, line: socket.socket) -> None:
@@ -36,7 +36,7 @@ async def serve_beside(settings: Settings, metrics_dir: Path, line: socket.socke
     app, stop = App(settings, metrics_dir), _signals()
     listening = asyncio.create_task(_parent_gone(line, stop), name="parent")
     try:
-        await _until_stopped(stop, app.start, app.stop, lambda: line.send(READY))
+        await _until_stopped(stop, app.start, app.stop, lambda: line.send(READY), lambda: None)
     finally:
         listening.cancel()
 
@@ -44,7 +44,7 @@ async def serve_beside(settings: Settings, metrics_dir: Path, line: socket.socke
 async def work(settings: Settings) -> None:
     """Run jobs until SIGINT, SIGTERM or SIGHUP."""
     app = App(settings)
-    await _until_stopped(_signals(), app.start_worker, _saying(app.stop), lambda: _say(app.greeting()))
+    await _until_stopped(_signals(), app.start_worker, app.stop, lambda: _say(app.greeting()))
 
 
 def _signals(renew: Callable[[], None] | None = None) -> asyncio.Event:
@@ -67,6 +67,7 @@ async def _until_stopped(
     start: Callable[[], Awaitable[None]],
     end: Callable[[], Awaitable[None]],
     started: Callable[[], object],
+    stopping: Callable[[], object] = lambda: _say("stopping …"),
 ) -> None:
     starting = asyncio.ensure_future(start())
     stopped = asyncio.create_task(stop.wait())
@@ -76,20 +77,13 @@ async def _until_stopped(
             await starting
             started()
             await stop.wait()
+            stopping()
     finally:
         stopped.cancel()
         if not starting.done():
             starting.cancel()
             await asyncio.gather(starting, return_exceptions=True)
         await end()
-
-
-def _saying(end: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
-    async def said() -> None:
-        _say("stopping …")
-        await end()
-
-    return said
 
 
 def _say(line: str) -> None:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from server.app.doctor import machine, outside, served, stores
 from server.app.doctor.finding import Finding, Verdict
-from server.app.startup import StartupError
+from server.app.failure import StartupError
 from server.config import Settings
 from server.refusal import Refusal
 

@@ -5,6 +5,7 @@ import time
 from uuid import uuid4
 
 from server.app.doctor.finding import Finding, Verdict
+from server.app.rooms import FOREIGN_CHECKS
 from server.app.startup import clearly
 from server.app.stores import attached_database, embedded_are_served, schema_revision
 from server.blobs.objects import open_blobs
@@ -64,7 +65,7 @@ def _schema(revision: str) -> Finding:
 
 
 async def _money(database: Database) -> Finding:
-    report = await WalletService(database).reconcile()
+    report = await WalletService(database, foreign_checks=FOREIGN_CHECKS).reconcile()
     failed = [check.name for check in report.checks if not check.ok]
     if failed:
         return Finding("money", Verdict.WRONG, f"{', '.join(failed)} found something: run `bacmr reconcile`")
