@@ -30,7 +30,7 @@ from server.database.programs import installed
 from server.wallet.service import WalletService
 
 WALLETS = 1_000
-PAIRS = 7
+PAIRS = 5
 SLICE_SECONDS = 1
 DURABLE = ((1, WALLETS), (8, WALLETS), (32, WALLETS), (1, 1), (8, 1), (32, 1))
 ASYNC = ((8, WALLETS),)

@@ -1,8 +1,9 @@
 """The guard against guessing: failed attempts are counted per account and per address, in a moving window.
 
 Only failures count, so that a school behind one address can sign in all its pupils. They are counted in the database,
-which a sign-in needs anyway: exact for all processes and restarts. Attempts on one account, and from one address, are
-answered one after the other within a process: parallel guesses cannot slip past the count.
+which a sign-in needs anyway: together for all processes, and through restarts. Attempts on one account, and from one
+address, are answered one after the other within a process: of parallel guesses no more slip past the count than there
+are other processes.
 
 A locked account refuses its right password too, or the lock would tell a guesser which one it is. Names that have no
 account are counted and locked alike, or it would tell which ones do.

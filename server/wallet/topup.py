@@ -63,8 +63,8 @@ class _Body(BaseModel):
 class SignedJson:
     """Reads JSON `{reference, user_id, tokens}`, signed with HMAC-SHA256 (hex) over its time, a dot and the raw body.
 
-    Its time is Unix time in whole seconds. A replay is harmless anyway, since a reference credits once; the window keeps
-    it so after a restore to a time before the payment.
+    Its time is Unix time in whole seconds. A replay is harmless anyway, since a reference credits once; the window
+    keeps it so after a restore to a time before the payment.
     """
 
     def __init__(self, provider: str, secret: bytes) -> None:

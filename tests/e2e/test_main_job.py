@@ -99,6 +99,7 @@ async def test_the_ledger_of_a_student_verifies_and_all_money_reconciles(student
     reconciled = await operator.admin.ReconcileWallets(admin_pb2.ReconcileWalletsRequest())
     assert report.ok
     assert reconciled.ok
+    assert "charges_match_usage" in {check.name for check in reconciled.checks}
 
 
 async def test_a_quiz_is_made_from_the_same_pages_and_graded_with_its_evidence(student):

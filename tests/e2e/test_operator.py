@@ -198,14 +198,20 @@ async def test_vouchers_are_made_once_and_add_their_tokens(operator: BacmrClient
     expires_at = Timestamp()
     expires_at.GetCurrentTime()
     expires_at.seconds += 3_600
-    asked = admin_pb2.IssueVouchersRequest(count=2, tokens=700, expires_at=expires_at, request_id=request_id())
+    asked = admin_pb2.IssueVouchersRequest(
+        count=2, tokens=700, expires_at=expires_at, note="Lycée de Kiffa", request_id=request_id()
+    )
     issued = await operator.admin.IssueVouchers(asked)
     again = await operator.admin.IssueVouchers(asked)
     before = (await student.wallet.GetBalance(wallet_pb2.GetBalanceRequest())).available_tokens
     redeemed = await student.wallet.RedeemVoucher(
         wallet_pb2.RedeemVoucherRequest(code=issued.codes[0], request_id=request_id())
     )
+    trail = await operator.admin.ListAuditEvents(
+        admin_pb2.ListAuditEventsRequest(object=f"voucher_batch/{issued.batch_id}")
+    )
     assert again == issued
+    assert [json.loads(event.after)["note"] for event in trail.events] == ["Lycée de Kiffa"]
     assert len(set(issued.codes)) == 2
     assert redeemed.balance_tokens == before + 700
 

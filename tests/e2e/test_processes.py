@@ -19,7 +19,7 @@ from bacmr.v1 import admin_pb2, auth_pb2, retrieval_pb2, wallet_pb2
 from tests import openai_server
 from tests.e2e.conftest import OPERATOR, Server, children, passable_folder, start
 from tests.e2e.test_main_job import SAMPLES, ingest
-from tests.e2e.test_start_and_stop import gone
+from tests.e2e.test_start_and_stop import gone, run
 
 QUESTION = "Quel est le principe d'inertie énoncé par Newton ?"
 ANSWER = " ".join(f"mot{number}" for number in range(40)) + " [1]."
@@ -248,6 +248,14 @@ def test_a_killed_parent_leaves_nothing(folder):
     assert len(servers(server)) == 2
     server.stop(signal.SIGKILL)
     assert gone(family)
+
+
+def test_what_keeps_a_process_from_starting_is_told_in_one_line_and_nothing_is_left(folder):
+    # Found out by a process of its own, not by the parent.
+    ended = run(folder, "serve", "--processes", "2", BACMR_BLOB_URL="ftp://files")
+    assert ended.returncode == 2
+    assert len(ended.stderr.strip().splitlines()) == 1
+    assert "BACMR_BLOB_URL" in ended.stderr
 
 
 def read(url: str) -> str:

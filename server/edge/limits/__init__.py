@@ -2,8 +2,8 @@
 
 A signed-in caller is counted by user, everyone else by address; so is every token that does not verify, apart from
 the rest, so that who floods us with them shuts nobody else out. Paid calls have a limit by tier. Wrong passwords and
-voucher codes are not counted here but by the rooms that know them, in the database that they need anyway: exact for all
-processes, whether or not they share a Redis. Here are counted names that turn out taken at sign-up, by address.
+voucher codes are not counted here but by the rooms that know them, in the database that they need anyway: together for
+all processes, whether or not they share a Redis. Here are counted names that turn out taken at sign-up, by address.
 """
 
 from collections.abc import AsyncIterator, Mapping

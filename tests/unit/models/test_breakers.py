@@ -154,3 +154,13 @@ async def test_every_change_of_state_is_told_once() -> None:
     await breakers.call("s", Service())
     await breakers.call("s", Service())
     assert told == [("s", 0), ("s", 1), ("s", 2), ("s", 0)]
+
+
+async def test_each_call_is_heard_with_how_it_ended_and_none_that_was_not_made() -> None:
+    heard: list[tuple[str, BaseException | None]] = []
+    breakers = Breakers(1, 60, on_call=lambda service: lambda error: heard.append((service, error)))
+    await breakers.call("milvus_query", Service())
+    await fail(breakers, 1)
+    with pytest.raises(Open):
+        await breakers.call("s", Service())
+    assert heard == [("milvus_query", None), ("s", TRANSIENT)]
