@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from server.text.dialect import writes_hassaniya
 from server.text.language import Language
 
 BUCKET_BITS: Final = 15
@@ -26,6 +27,9 @@ CHARACTERS_READ: Final = 4_000
 HASSANIYA_THRESHOLD: Final = 0.42
 """P(Hassaniya) needed before Arabic script is not called standard Arabic. At 0.42 both errors are equally rare on
 held-out sentences; what is valid in both languages stays Arabic."""
+
+MARKED_CONFIDENCE: Final = 0.6
+"""What is told of a text that its dialect words alone make Hassaniya."""
 
 ARABIC_CLASSES: Final = (Language.ARABIC, Language.HASSANIYA, Language.OTHER)
 LATIN_CLASSES: Final = (Language.FRENCH, Language.HASSANIYA, Language.OTHER)
@@ -91,11 +95,13 @@ class Detector:
         model = self.arabic if script == "arabic" else self.latin
         probabilities = model.probabilities(words_in(script, normalised))
         best = int(probabilities.argmax())
+        hassaniya = model.classes.index(Language.HASSANIYA)
+        likelihood = float(probabilities[hassaniya])
         if script == "arabic" and model.classes[best] is not Language.OTHER:
-            hassaniya = model.classes.index(Language.HASSANIYA)
-            best = (
-                hassaniya if probabilities[hassaniya] >= HASSANIYA_THRESHOLD else model.classes.index(Language.ARABIC)
-            )
+            best = hassaniya if likelihood >= HASSANIYA_THRESHOLD else model.classes.index(Language.ARABIC)
+        foreign = script == "arabic" and model.classes[best] is Language.OTHER
+        if best != hassaniya and not foreign and writes_hassaniya(script, normalised.split(), likelihood):
+            return Detection(Language.HASSANIYA, max(likelihood, MARKED_CONFIDENCE))
         return Detection(model.classes[best], float(probabilities[best]))
 
 
