@@ -64,8 +64,8 @@ class CorpusService:
         asked = lexemes.of_query(query)
         if not asked:
             return []
-        async with self._database.transaction() as connection:
-            return await self._chunks.search(connection, asked, where, limit)
+        async with self._database.session() as session:
+            return await self._chunks.search(session, caller.current(), asked, where, limit)
 
     async def chunks(self, ids: Sequence[str]) -> dict[str, Chunk]:
         """Return the chunks that exist and that the caller may see, in the order asked for.

@@ -20,10 +20,7 @@ _CITATIONS = TypeAdapter(tuple[Citation, ...])
 
 # The hot path: one round trip each.
 EARLIER = "SELECT answer_id, request_hash FROM answer_earlier($1, $2)"
-OPEN = (
-    "SELECT outcome, known_id"
-    " FROM answer_open($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
-)
+OPEN = "SELECT outcome, known_id FROM answer_open($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
 APPEND = "SELECT answer_append($1, $2, $3, $4, $5, $6)"
 CLOSE = "SELECT answer_close($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
 
