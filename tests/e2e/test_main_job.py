@@ -2,19 +2,29 @@
 
 import re
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
 import grpc
 import pytest
 import pytest_asyncio
+from google.protobuf import message_factory
 
 from bacmr.client import BacmrClient, request_id
 from bacmr.refusals import refusal
-from bacmr.v1 import admin_pb2, ingestion_pb2, language_pb2, quiz_pb2, retrieval_pb2, wallet_pb2
+from bacmr.v1 import admin_pb2, auth_pb2, ingestion_pb2, language_pb2, quiz_pb2, retrieval_pb2, wallet_pb2
 from tests.e2e.conftest import OPERATOR, ROOT, command, settings
 
 SAMPLES = ROOT / "samples"
+CHANGING_WHO_CALLS = ("SignOut", "DeleteMe", "SignIn", "SignUp", "RefreshSession")
+METHODS = [
+    method
+    for file in (admin_pb2, auth_pb2, ingestion_pb2, quiz_pb2, retrieval_pb2, wallet_pb2)
+    for service in file.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+    if method.name not in CHANGING_WHO_CALLS
+]
 FRENCH = "Quel est le principe d'inertie énoncé par Newton ?"
 ARABIC = "ما هي الحقيقة عند أرسطو؟"
 
@@ -157,11 +167,14 @@ async def test_a_student_can_neither_ingest_nor_administer(student):
         assert refusal(error.value).reason == "ROLE_NOT_ALLOWED"
 
 
-async def test_a_method_that_is_not_served_says_so_with_a_reason(operator):
-    with pytest.raises(grpc.aio.AioRpcError) as error:
-        await operator.admin.StartReindex(admin_pb2.StartReindexRequest(request_id=request_id()))
-    said = refusal(error.value)
-    assert (said.code, said.reason) == (grpc.StatusCode.UNIMPLEMENTED, "METHOD_NOT_SERVED")
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.full_name)
+async def test_every_method_of_the_contract_is_served(operator, method):
+    stub = getattr(operator, method.containing_service.name.removesuffix("Service").lower())
+    request = message_factory.GetMessageClass(method.input_type)()
+    call = getattr(stub, method.name)(iter([request]) if method.client_streaming else request)
+    with suppress(grpc.aio.AioRpcError):
+        await (call.read() if method.server_streaming else call)
+    assert await call.code() is not grpc.StatusCode.UNIMPLEMENTED
 
 
 def test_the_command_line_ingests_and_asks(server, library, tmp_path):
