@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import grpc
@@ -75,11 +76,15 @@ async def student(server):
 
 def servers(server: Server) -> list[int]:
     """The server processes of a parent."""
-    return [
-        pid
-        for pid in children(server.process.pid)
-        if b"server.cli.process" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
+    return [pid for pid in children(server.process.pid) if b"server.cli.process" in command_line(pid)]
+
+
+def command_line(pid: int) -> bytes:
+    """How a process was called; nothing of one that has just ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 async def until(condition, seconds: float = 60) -> None:
@@ -154,6 +159,16 @@ async def all_money_is_right(server: Server) -> bool:
         return (await operator.admin.ReconcileWallets(admin_pb2.ReconcileWalletsRequest())).ok
 
 
+async def figures_with(server: Server, name: str) -> dict[str, Any]:
+    """Read the metrics, once one that comes with a scheduled job's first run is there."""
+    async with asyncio.timeout(60):
+        while True:
+            metrics = json.loads(await asyncio.to_thread(read, f"http://{server.http}/metrics/json"))["metrics"]
+            if name in metrics:
+                return metrics
+            await asyncio.sleep(0.2)
+
+
 async def test_metrics_are_those_of_all_processes_whoever_is_asked(server, student):
     token = student.session.access_token
     asked_for = set()
@@ -167,7 +182,7 @@ async def test_metrics_are_those_of_all_processes_whoever_is_asked(server, stude
     for _ in range(6):
         text = await asyncio.to_thread(read, f"http://{server.http}/metrics/prometheus")
         asked_for |= set(re.findall(r'grpc_calls_total{.*GetMe".*} (\S+)', text))
-    series = json.loads(await asyncio.to_thread(read, f"http://{server.http}/metrics/json"))["metrics"]
+    series = await figures_with(server, "job_last_success_timestamp_seconds")
     (times,) = [
         found
         for found in series["grpc_call_duration_seconds"]["series"]

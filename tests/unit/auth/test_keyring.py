@@ -200,6 +200,7 @@ def test_all_keys_are_told_with_the_signing_one_last_and_none_is_made(folder: Pa
 def test_a_folder_that_cannot_be_written_is_an_error_that_names_it(folder: Path, clock: Clock) -> None:
     opened(folder, clock)
     ring = Keyring(folder, TTL, clock)
+    clock.now += 1
     folder.chmod(0o500)
     if os.access(folder, os.W_OK):
         pytest.skip("root writes everywhere")
@@ -211,5 +212,6 @@ def test_a_folder_that_cannot_be_written_is_an_error_that_names_it(folder: Path,
 def test_a_key_that_root_adds_belongs_to_the_folders_owner(folder: Path, clock: Clock) -> None:
     opened(folder, clock)
     os.chown(folder, 12345, 12346)
+    clock.now += 1
     made = folder / f"{Keyring(folder, TTL, clock).rotate()}.pem"
     assert (made.stat().st_uid, made.stat().st_gid, made.stat().st_mode & 0o777) == (12345, 12346, 0o600)
