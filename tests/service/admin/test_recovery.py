@@ -52,13 +52,6 @@ _names = itertools.count(1)
 
 
 @pytest_asyncio.fixture(scope="module")
-async def vectors(milvus_uri: str) -> AsyncIterator[MilvusStore]:
-    store = MilvusStore(milvus_uri, timeout_seconds=60)
-    yield store
-    await store.close()
-
-
-@pytest_asyncio.fixture(scope="module")
 async def house(
     database: Database,
     vectors: MilvusStore,

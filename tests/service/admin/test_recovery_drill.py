@@ -1,7 +1,7 @@
 """A drill restores into scratch stores, measures, and leaves nothing behind."""
 
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
@@ -30,13 +30,6 @@ class OtherEmbedder(WordEmbedder):
 
     async def embed(self, texts, purpose):
         return -await super().embed(texts, purpose)
-
-
-@pytest_asyncio.fixture(scope="module")
-async def vectors(milvus_uri: str) -> AsyncIterator[MilvusStore]:
-    store = MilvusStore(milvus_uri, timeout_seconds=60)
-    yield store
-    await store.close()
 
 
 @pytest_asyncio.fixture(scope="module")
