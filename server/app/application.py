@@ -18,11 +18,12 @@ from server.app.recovery import Recovery, furnish_recovery
 from server.app.rooms import Rooms
 from server.app.schedule import schedule, tasks
 from server.app.services import overview, services
-from server.app.startup import cancelled, clearly, spare_collector
+from server.app.startup import clearly, spare_collector
 from server.app.stores import Stores, embedded_are_served, open_stores
 from server.app.upkeep import chores, keep_up
 from server.caller import acting_as, system
 from server.config import Settings
+from server.database.cancellation import cancelled
 from server.ingestion.healing import heal
 from server.jobs.worker import Worker
 from server.refusal import Refusal

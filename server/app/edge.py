@@ -8,13 +8,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from server.app.services import BLOBS, MILVUS, NEEDS, POSTGRES
-from server.app.startup import cancelled
 from server.app.stores import Stores
 from server.auth.room import AuthRoom
 from server.blobs.door import Door
 from server.blobs.port import BlobStore
 from server.caller import Tier
 from server.config import Settings
+from server.database.cancellation import cancelled
 from server.edge.health import Health, Probe
 from server.edge.http import HttpPort
 from server.edge.limits import Limits, Rates

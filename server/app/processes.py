@@ -18,9 +18,10 @@ import structlog
 from server.app.child import Child
 from server.app.edge import Listens
 from server.app.failure import StartupError
-from server.app.startup import cancelled, clearly
+from server.app.startup import clearly
 from server.app.stores import keep_embedded
 from server.config import Settings
+from server.database.cancellation import cancelled
 from server.telemetry import logs
 from server.telemetry.metrics import export
 

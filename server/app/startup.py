@@ -1,6 +1,5 @@
-"""Starting and stopping: what can be wrong as one line that says what to do, and tasks that end when told."""
+"""Starting and stopping: what can be wrong as one line that says what to do."""
 
-import asyncio
 import gc
 import os
 from collections.abc import Iterator
@@ -16,8 +15,6 @@ from server.edge.policy import EdgeError
 from server.refusal import Refusal, StoreUnavailable
 from server.vectors.lite import StartFailed
 
-CANCEL_AGAIN_SECONDS = 15.0
-"""A task that a library kept from hearing its cancel is told again."""
 OWNER_ONLY = 0o700
 PASSABLE = 0o711
 """As root the embedded PostgreSQL runs as another user, who must pass through the data folder to its own part."""
@@ -66,10 +63,3 @@ def spare_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER)
-
-
-async def cancelled(task: asyncio.Task[None]) -> None:
-    """End a task and wait until it has ended."""
-    while not task.done():
-        task.cancel()
-        await asyncio.wait({task}, timeout=CANCEL_AGAIN_SECONDS)

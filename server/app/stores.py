@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from server.app.failure import StartupError
-from server.app.startup import cancelled, clearly, data_folder
+from server.app.startup import clearly, data_folder
 from server.blobs.objects import ObjectBlobs, open_blobs
 from server.blobs.tickets import Tickets, secret_from
 from server.config import Settings
 from server.database import migrate
 from server.database.backup import back_up
+from server.database.cancellation import cancelled
 from server.database.embedded import SERVER, EmbeddedPostgres, attach_or_start
 from server.database.pool import Database
 from server.models.breakers import Breakers

@@ -9,6 +9,7 @@ import structlog
 
 from server.app.rooms import Rooms
 from server.caller import acting_as, system
+from server.database.cancellation import is_cancelled
 from server.telemetry import metrics
 
 log = structlog.get_logger(__name__)
@@ -46,7 +47,7 @@ async def keep_up(tasks: Sequence[Chore]) -> None:
 async def _repeat(chore: Chore) -> None:
     # Counted from the start: a process whose first try already fails must be seen as well.
     metrics.set_upkeep_success(chore.name, time.time())
-    while True:
+    while not is_cancelled():
         with acting_as(system()):
             try:
                 await chore.run()

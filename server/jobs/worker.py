@@ -12,6 +12,7 @@ import structlog
 from procrastinate import exceptions, jobs, retry
 
 from server import caller
+from server.database.cancellation import is_cancelled
 from server.database.pool import CONNECT_TIMEOUT_SECONDS, SESSION_OPTIONS, Database
 from server.jobs.queue import DEFAULT_QUEUE
 from server.jobs.schedule import Periodic
@@ -88,7 +89,8 @@ class Worker:
                     raise RuntimeError("the worker stopped by itself")
             except* Exception as errors:  # noqa: BLE001 - the loop must outlive whatever one round of it meets
                 log.error("worker_restarts", errors=[repr(error) for error in errors.exceptions])
-            if _is_cancelled():
+            # A task group that fails while it is cancelled raises the failure only.
+            if is_cancelled():
                 raise asyncio.CancelledError
             await asyncio.sleep(self._poll_seconds)
 
@@ -138,7 +140,7 @@ class Worker:
         with caller.acting_as(caller.system()):
             async with self._database.transaction() as connection:
                 await self._store.register(connection, [periodic.name for periodic in self._schedule], self._clock())
-            while True:
+            while not is_cancelled():
                 now = self._clock()
                 for periodic in self._schedule:
                     await self._tick(periodic, periodic.previous(now))
@@ -210,12 +212,6 @@ class Worker:
         else:
             await manager.finish_job(job, status=jobs.Status.FAILED, delete_job=False)
             await _give_up(task, _arguments(job), WorkerLost())
-
-
-def _is_cancelled() -> bool:
-    """Say whether this task was cancelled: a task group that fails while it is cancelled raises the failure only."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _connector(url: str) -> procrastinate.PsycopgConnector:

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import structlog
 
+from server.database.cancellation import is_cancelled
 from server.database.pool import Connection, Database
 from server.ingestion.job import Job, Progress
 from server.ingestion.jobstate import WORKERS_LOST, JobState, next_try_after, require_move
@@ -65,7 +66,7 @@ class Run:
 
         async def beat() -> None:
             nonlocal lost
-            while True:
+            while not is_cancelled():
                 await asyncio.sleep(HEARTBEAT_SECONDS)
                 try:
                     async with self._database.transaction() as connection:
