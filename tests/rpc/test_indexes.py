@@ -1,5 +1,6 @@
 """Vector indexes over a real channel: administrators build, switch, go back and drop; nobody else may."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,8 @@ async def house(
     with caller.acting_as(make_user("teacher")):
         await house.ingest(b"\f".join(map(lesson, range(4))), "lessons.txt")
     yield house
-    owner.execute("DELETE FROM document")
-    owner.execute("TRUNCATE operation, vector_index, embedding, procrastinate_jobs CASCADE")
+    await asyncio.to_thread(owner.execute, "DELETE FROM document")
+    await asyncio.to_thread(owner.execute, "TRUNCATE operation, vector_index, embedding, procrastinate_jobs CASCADE")
     await store.create_index("chunks__nothing", 4)
     await store.activate("chunks__nothing")
     for name in await store.indexes():

@@ -155,9 +155,9 @@ def known(people: People, make_user: Callable[..., Caller]) -> Callable[[str], W
     return make
 
 
-@pytest.fixture
-def admin(known: Callable[[str], Who], owner: psycopg.Connection) -> Who:
-    owner.execute("TRUNCATE source, source_page, operation CASCADE")
+@pytest_asyncio.fixture
+async def admin(known: Callable[[str], Who], owner: psycopg.Connection) -> Who:
+    await asyncio.to_thread(owner.execute, "TRUNCATE source, source_page, operation CASCADE")
     return known("admin")
 
 

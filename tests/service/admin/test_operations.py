@@ -54,7 +54,7 @@ async def operations(
 ) -> AsyncIterator[Operations]:
     with acting_as(make_user(role=Role.ADMIN)):
         yield Operations(database, Once(database), Audit(database), JobQueue(database), {"count": counting})
-    owner.execute("TRUNCATE operation CASCADE")
+    await asyncio.to_thread(owner.execute, "TRUNCATE operation CASCADE")
 
 
 async def start(operations: Operations, name: str = "sheep", request_id: UUID | None = None) -> Operation:

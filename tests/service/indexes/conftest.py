@@ -1,5 +1,6 @@
 """A library of a few documents with its first index, per test."""
 
+import asyncio
 import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -73,8 +74,8 @@ async def house(
     for start in (0, 5):
         await house.ingest(b"\f".join(map(lesson, range(start, start + 5))), f"lessons{start}.txt")
     yield house
-    owner.execute("DELETE FROM document")
-    owner.execute("TRUNCATE operation, vector_index, embedding, procrastinate_jobs CASCADE")
+    await asyncio.to_thread(owner.execute, "DELETE FROM document")
+    await asyncio.to_thread(owner.execute, "TRUNCATE operation, vector_index, embedding, procrastinate_jobs CASCADE")
     with caller.acting_as(caller.system()):
         await vectors.create_index("chunks__nothing", 4)
         await vectors.activate("chunks__nothing")

@@ -1,5 +1,6 @@
 """The catalogue: one index is searched, an empty library follows the settings, and every process follows the catalogue."""
 
+import asyncio
 from collections.abc import Iterator
 
 import psycopg
@@ -20,8 +21,8 @@ from server.refusal import StoreUnavailable
 async def catalogue(database: Database, owner: psycopg.Connection) -> Iterator[IndexCatalogue]:
     with caller.acting_as(caller.system()):
         yield IndexCatalogue(database)
-    owner.execute("DELETE FROM document")
-    owner.execute("TRUNCATE vector_index")
+    await asyncio.to_thread(owner.execute, "DELETE FROM document")
+    await asyncio.to_thread(owner.execute, "TRUNCATE vector_index")
 
 
 @pytest.fixture

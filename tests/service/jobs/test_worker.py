@@ -25,9 +25,10 @@ Working = Callable[..., AbstractAsyncContextManager[Worker]]
 WAIT_SECONDS = 60.0
 
 
-@pytest.fixture
-def queue(database: Database, owner: psycopg.Connection) -> JobQueue:
-    owner.execute("TRUNCATE procrastinate_jobs, procrastinate_workers, job_run CASCADE")
+@pytest_asyncio.fixture
+async def queue(database: Database, owner: psycopg.Connection) -> JobQueue:
+    # Beside the loop, on which the last transactions of the test before may still have to end.
+    await asyncio.to_thread(owner.execute, "TRUNCATE procrastinate_jobs, procrastinate_workers, job_run CASCADE")
     return JobQueue(database)
 
 
