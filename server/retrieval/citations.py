@@ -92,11 +92,15 @@ def _claim(sentence: str) -> Claim:
 
 def check(answer: str, passages: Sequence[Passage], bridge: Bridge) -> Checked:
     """Find every citation of `answer` in the numbered passages (from 1) and judge its sentences."""
+    return _check(claims(answer), passages, bridge)
+
+
+def _check(said: Sequence[Claim], passages: Sequence[Passage], bridge: Bridge) -> Checked:
     citations: dict[tuple[int, int, int], Citation] = {}
     dropped: dict[int, None] = {}
     supported, unsupported = 0, []
     sources = {number: _Source(passage) for number, passage in enumerate(passages, start=1)}
-    for claim in claims(answer):
+    for claim in said:
         found = False
         for number, words in claim.cited:
             source = sources.get(number)
@@ -123,22 +127,25 @@ async def check_across(answer: str, passages: Sequence[Passage], bridge: Bridge,
 
     Words that the glossary does not lead to their passage are translated into its language and looked for again.
     """
-    checked = check(answer, passages, bridge)
+    said = claims(answer)
+    checked = _check(said, passages, bridge)
     missing = set(checked.validation.dropped_citations)
+    if not missing or model.free:
+        return checked
     foreign = {
         (words, passages[number - 1].language)
-        for claim in claims(answer)
+        for claim in said
         for number, words in claim.cited
         if number in missing and number <= len(passages) and _foreign(words, passages[number - 1])
     }
-    if not foreign or model.free:
+    if not foreign:
         return checked
     wanted = sorted(foreign)[:MAX_TRANSLATIONS]
-    said = await asyncio.gather(*(_translated(model, words, language) for words, language in wanted))
+    translations = await asyncio.gather(*(_translated(model, words, language) for words, language in wanted))
     translated: dict[str, list[str]] = {}
-    for (words, _), text in zip(wanted, said, strict=True):
+    for (words, _), text in zip(wanted, translations, strict=True):
         translated.setdefault(words, []).append(text)
-    return check(answer, passages, lambda words: [*bridge(words), *translated.get(words, ())])
+    return _check(said, passages, lambda words: [*bridge(words), *translated.get(words, ())])
 
 
 def _foreign(words: str, passage: Passage) -> bool:

@@ -32,8 +32,8 @@ def test_a_batch_gives_the_vectors_of_its_texts(texts):
 
 def test_the_vector_space_never_moves():
     vector = embed(["La photosynthèse produit du glucose."])[0]
-    strongest = np.argsort(-np.abs(vector))[:3]
-    assert strongest.tolist() == [322, 829, 934]
+    strongest = np.argsort(-np.abs(vector), kind="stable")[:3]  # two of them are equal
+    assert strongest.tolist() == [322, 829, 63]
     assert np.allclose(vector[strongest], [-0.2410, 0.2177, 0.1719], atol=1e-3)
 
 

@@ -46,6 +46,12 @@ def test_terms_are_never_empty_strings(text):
     assert len(terms(text)) <= len(words(text))
 
 
+@given(st.text(st.sampled_from("aéÉ ،x²½ﻼـ\u0301\u200b\u0085\u00a0\u2028\x1c´لاه١-'."), max_size=30))
+def test_a_text_taken_apart_at_its_spaces_has_the_terms_of_the_whole(text):
+    found = words(text)
+    assert terms(text) == ([stem(word) for word in found if word not in STOP_WORDS] or list(map(stem, found)))
+
+
 @given(st.text("ابتثجحخدذرزسشصضطظعغفقكلمنهوي", min_size=1, max_size=12))
 def test_an_arabic_stem_keeps_a_root_of_letters(word):
     assert len(stem(word)) >= min(len(word), 2)
