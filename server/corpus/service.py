@@ -4,9 +4,9 @@ Reading methods open their own transaction as the caller. Writing methods take t
 document changes together with the job that changes it.
 """
 
+import asyncio
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
@@ -29,7 +29,7 @@ from server.corpus.passage import (
 from server.corpus.store import ChunkStore, DocumentStore
 from server.database.pages import Page, cut, page_size, position
 from server.database.pool import Connection, Database
-from server.refusal import NotFound
+from server.refusal import DeadlineExceeded, NotFound
 from server.text.language import Language
 
 CHUNK_CACHE_SIZE = 20_000
@@ -214,11 +214,12 @@ class CorpusService:
             return await self._chunks.merge_statistics(connection)
 
     async def _read(self, ids: Sequence[str]) -> list[Chunk]:
-        # For the cache, which serves every caller: so the texts are read as the system, whatever this caller may see.
-        who = caller.current()
-        with caller.acting_as(replace(caller.system(who.request_id), deadline_at=who.deadline_at)):
-            async with self._database.transaction() as connection:
-                return await self._chunks.read(connection, ids)
+        # For the cache, which serves every caller: so all texts are read, whatever this caller may see.
+        try:
+            async with asyncio.timeout_at(caller.current().deadline_at), self._database.session() as session:
+                return await self._chunks.read(session, ids)
+        except TimeoutError:
+            raise DeadlineExceeded from None
 
     async def _state(self) -> tuple[int, int]:
         async def read(_: None) -> tuple[int, int]:

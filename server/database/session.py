@@ -28,6 +28,13 @@ class Session(psycopg.AsyncConnection[TupleRow]):
 
         Raises psycopg's errors, as `execute` does. Statements are kept for the connection's life: give constants.
         """
+        rows = await self.rows(statement, values)
+        if len(rows) != 1:
+            raise psycopg.DataError(f"one row was expected, {len(rows)} came")
+        return rows[0]
+
+    async def rows(self, statement: str, values: Sequence[object]) -> list[TupleRow]:
+        """Return all rows of a statement; otherwise as `call`."""
         async with self.lock:
             kept = self._kept.get(statement)
             if kept is None:
@@ -36,9 +43,7 @@ class Session(psycopg.AsyncConnection[TupleRow]):
             result = await self._result()
             kept.adapting.set_pgresult(result, set_loaders=kept.is_new)
             kept.is_new = False
-            if result.ntuples != 1:
-                raise psycopg.DataError(f"one row was expected, {result.ntuples} came")
-            return kept.adapting.load_row(0, tuple)
+            return kept.adapting.load_rows(0, result.ntuples, tuple)
 
     async def _prepare(self, statement: str, values: int) -> "_Kept":
         kept = _Kept(f"bacmr_{len(self._kept)}".encode(), Transformer(self), [PyFormat.TEXT] * values)

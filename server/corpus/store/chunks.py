@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import RowMapping, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from server.caller import Caller
@@ -45,7 +46,10 @@ WRITE = text(
 )
 OLDER = text("SELECT id FROM chunk WHERE document_id = :document_id AND generation < :generation ORDER BY id")
 DELETE_OLDER = text("DELETE FROM chunk WHERE document_id = :document_id AND generation < :generation")
-READ = text(f"SELECT {COLUMNS} {FROM} WHERE chunk.id = ANY (CAST(:ids AS text[]))")
+READ = (
+    "SELECT id, document_id, document_title, page, chunk_index, text, token_count, language, start_at, end_at,"
+    " content_hash, namespace, subject, grade, owner_id, private FROM read_chunks($1)"
+)
 OF_DOCUMENT = text(
     f"SELECT {COLUMNS} {FROM} WHERE chunk.document_id = :document_id ORDER BY chunk.page, chunk.chunk_index"
 )
@@ -61,9 +65,8 @@ NAMESPACES = text("SELECT namespace, count(*) AS chunks FROM chunk GROUP BY name
 # One round trip for caller and search: an argument of the function reads who is calling, so that is set before.
 SEARCH = (
     "SELECT hit.chunk_id, hit.score"
-    " FROM (SELECT set_config('app.user_id', %s, true) || set_config('app.role', %s, true) AS said) AS who"
-    " CROSS JOIN LATERAL search_chunks(CAST(%s AS text[]), left(who.said, 0) || %s, %s, %s, %s, CAST(%s AS uuid[]),"
-    " %s, %s) AS hit"
+    " FROM (SELECT set_config('app.user_id', $1, true) || set_config('app.role', $2, true) AS said) AS who"
+    " CROSS JOIN LATERAL search_chunks($3, left(who.said, 0) || $4, $5, $6, $7, $8, $9, $10) AS hit"
 )
 STATE = text("SELECT coalesce(sum(writes), 0) AS writes, coalesce(sum(removals), 0) AS removals FROM corpus_size")
 MERGE = text("SELECT merge_corpus_statistics()")
@@ -104,24 +107,24 @@ class ChunkStore:
         """Delete them."""
         await connection.execute(DELETE_OLDER, {"document_id": document_id, "generation": generation})
 
-    async def read(self, connection: AsyncConnection, ids: Sequence[str]) -> list[Chunk]:
-        """Return the chunks that exist, in no order."""
-        return [chunk_of(row) for row in (await connection.execute(READ, {"ids": list(ids)})).mappings()]
+    async def read(self, session: Session, ids: Sequence[str]) -> list[Chunk]:
+        """Return the chunks that exist, whoever may see them, in no order."""
+        return [chunk_of(row) for row in await session.rows(READ, (list(ids),))]
 
     async def of_document(self, connection: AsyncConnection, document_id: UUID) -> list[Chunk]:
         """Return a document's chunks in reading order."""
-        rows = (await connection.execute(OF_DOCUMENT, {"document_id": document_id})).mappings()
+        rows = await connection.execute(OF_DOCUMENT, {"document_id": document_id})
         return [chunk_of(row) for row in rows]
 
     async def sample(self, connection: AsyncConnection, where: CorpusFilter, limit: int, start: str) -> list[Chunk]:
         """Return up to `limit` chunks from anywhere; `start` (64 hex digits) decides which."""
         asked = filter_binds(where) | {"limit": limit, "start": start}
-        return [chunk_of(row) for row in (await connection.execute(SAMPLE, asked)).mappings()]
+        return [chunk_of(row) for row in (await connection.execute(SAMPLE, asked))]
 
     async def after(self, connection: AsyncConnection, where: CorpusFilter, after: str, limit: int) -> list[Chunk]:
         """Return chunks in order of their ids, after one: for going through all of them in batches."""
         asked = filter_binds(where) | {"limit": limit, "after": after}
-        return [chunk_of(row) for row in (await connection.execute(AFTER, asked)).mappings()]
+        return [chunk_of(row) for row in (await connection.execute(AFTER, asked))]
 
     async def count(self, connection: AsyncConnection, where: CorpusFilter) -> int:
         """Count chunks."""
@@ -137,8 +140,7 @@ class ChunkStore:
         """Return the best chunks that a caller may see for a query's lexemes by BM25, best first."""
         language, documents = where.language or "", list(where.document_ids)
         asked = (list(query), where.namespace, where.subject, where.grade, language, documents, MOST_CANDIDATES, limit)
-        cursor = await session.execute(SEARCH, (str(who.user_id or ""), who.role.value, *asked))
-        return [Hit(*row) for row in await cursor.fetchall()]
+        return [Hit(*row) for row in await session.rows(SEARCH, (str(who.user_id or ""), who.role.value, *asked))]
 
     async def state(self, connection: AsyncConnection) -> tuple[int, int]:
         """Return how many changes, and how many that outdate copies, the corpus has seen; both only ever grow."""
@@ -161,23 +163,13 @@ def filter_binds(where: CorpusFilter) -> dict[str, object]:
     }
 
 
-def chunk_of(row: RowMapping) -> Chunk:
-    """Return a row of `COLUMNS` as a chunk."""
-    return Chunk(
-        id=row["id"],
-        document_id=row["document_id"],
-        document_title=row["document_title"],
-        page=row["page"],
-        index=row["chunk_index"],
-        text=row["text"],
-        token_count=row["token_count"],
-        language=Language(row["language"]),
-        start=row["start_at"],
-        end=row["end_at"],
-        content_hash=row["content_hash"],
-        namespace=row["namespace"],
-        subject=row["subject"],
-        grade=row["grade"],
-        owner_id=row["owner_id"],
-        private=row["private"],
+def chunk_of(row: Sequence[Any]) -> Chunk:
+    """Return a row that begins with `COLUMNS`, which stand in the order of a chunk's fields, as a chunk."""
+    identity, document, title, page, index, said, tokens, language, start, end, hashed, space, subject, grade, *rest = (
+        row
     )
+    owner_id, private, *_ = rest
+    return Chunk(
+        identity, document, title, page, index, said, tokens, Language(language), start, end, hashed, space, subject,
+        grade, owner_id, private,
+    )  # fmt: skip

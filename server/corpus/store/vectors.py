@@ -146,15 +146,14 @@ class VectorRefStore:
             "after": after,
             "limit": limit,
         }
-        return [chunk_of(row) for row in (await connection.execute(MISSING, asked)).mappings()]
+        return [chunk_of(row) for row in await connection.execute(MISSING, asked)]
 
     async def referred(
         self, connection: AsyncConnection, index: str, after: str, limit: int
     ) -> list[tuple[Chunk, Vector]]:
         """Return what an index should hold, in order of chunk ids: for building it again."""
         asked = {"index_name": index, "after": after, "limit": limit}
-        rows = (await connection.execute(REFERRED, asked)).mappings()
-        return [(chunk_of(row), _vector(row["vector"])) for row in rows]
+        return [(chunk_of(row), _vector(row.vector)) for row in await connection.execute(REFERRED, asked)]
 
     async def referred_ids(self, connection: AsyncConnection, index: str) -> set[str]:
         """Return the ids of all chunks that an index should hold."""

@@ -1,0 +1,3 @@
+-- The texts behind search hits.
+DROP FUNCTION read_chunks;
+DROP POLICY internal ON document;
