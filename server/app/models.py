@@ -11,8 +11,6 @@ from server.models.chain import ModelChain
 from server.models.embedders import Remote, local_embedder, local_names
 from server.models.local.embedder import LocalEmbedder
 from server.models.local.tutor import LocalTutor
-from server.models.openai_compatible import OpenAITutor
-from server.models.openai_embedder import OpenAIEmbedder
 from server.models.port import Embedder, ProviderState, Purpose, TutorModel
 from server.models.steady_embedder import SteadyEmbedder
 from server.telemetry import metrics, traces
@@ -77,7 +75,10 @@ def configured_providers(settings: Settings) -> Sequence[ProviderSettings]:
     return settings.model_providers
 
 
-def _provider(provider: ProviderSettings) -> OpenAITutor:
+def _provider(provider: ProviderSettings) -> TutorModel:
+    # Half a second of imports that a server without such a provider starts without.
+    from server.models.openai_compatible import OpenAITutor
+
     return OpenAITutor(
         provider.name,
         provider.base_url,
@@ -107,6 +108,7 @@ def _remote(settings: Settings, breakers: Breakers) -> Remote | None:
     key = settings.embedding_api_key.get_secret_value() or settings.openai_api_key.get_secret_value()
     if not key and (not settings.embedding_model or local_embedder(settings.embedding_model)):
         return None
+    from server.models.openai_embedder import OpenAIEmbedder
 
     def make(model: str, dimensions: int) -> Embedder:
         remote = OpenAIEmbedder(
