@@ -2,7 +2,7 @@
 
 import re
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
 
 from server.text.fold import canonical
 from server.text.stemming import stem
@@ -17,13 +17,6 @@ _LONGEST_KEPT: Final = 40
 """Characters; longer ones are not words that come again, and would only fill the memory."""
 
 
-class _Token(NamedTuple):
-    """The stems in what stands between two spaces: those that are searched, and all of them, stop words too."""
-
-    searched: tuple[str, ...]
-    all: tuple[str, ...]
-
-
 def words(text: str) -> list[str]:
     """Return the canonical words of a text, in order; punctuation and signs are dropped."""
     return _WORD.findall(canonical(text))
@@ -35,13 +28,14 @@ def terms(text: str) -> list[str]:
     A text of stop words only ("qui est-il ?") gives its stems unfiltered, so that it can still be searched.
     """
     # A canonical form is made character by character, so a text may be taken apart at its spaces before.
-    tokens = [_kept(token) if len(token) <= _LONGEST_KEPT else _analysed(token) for token in text.split()]
-    return [term for token in tokens for term in token.searched] or [term for token in tokens for term in token.all]
+    found: list[str] = []
+    for token in text.split():
+        found += _kept(token) if len(token) <= _LONGEST_KEPT else _searched(token)
+    return found or [stem(word) for word in words(text)]
 
 
-def _analysed(token: str) -> _Token:
-    found = [(word, stem(word)) for word in words(token)]
-    return _Token(tuple(term for word, term in found if word not in STOP_WORDS), tuple(term for _, term in found))
+def _searched(token: str) -> tuple[str, ...]:
+    return tuple(stem(word) for word in words(token) if word not in STOP_WORDS)
 
 
-_kept = lru_cache(_KEPT_TOKENS)(_analysed)
+_kept = lru_cache(_KEPT_TOKENS)(_searched)
