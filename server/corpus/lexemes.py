@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from server.text.analysis import terms
 
 LABELS = ((5, "A"), (3, "B"), (2, "C"), (1, "D"))
-"""Lowest number of occurrences of each label; `search_chunks` in the database knows what they weigh."""
+"""Lowest number of occurrences of each label; `search_chunks` in the database knows what they weigh.
+
+Whoever changes how passages are written down raises ANALYSIS_VERSION.
+"""
 LONGEST_LEXEME = 64
 """Longer "words" are damaged text; nobody asks for them."""
 MOST_QUERY_TERMS = 64

@@ -9,7 +9,10 @@ from server.text.stemming import stem
 from server.text.stopwords import STOP_WORDS
 
 ANALYSIS_VERSION: Final = 1
-"""Raise it when terms change: stored terms and vectors of another version must be made again."""
+"""Raise it when terms change: stored terms and local vectors of another version are made again by a reindex.
+
+Not in a release that is updated from one without the column `chunk.analyser_version`: its servers write no version.
+"""
 
 _WORD: Final = re.compile(r"[^\W_]+")
 _KEPT_TOKENS: Final = 65_536

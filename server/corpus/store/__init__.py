@@ -3,6 +3,7 @@
 from server.corpus.store.chunks import ChunkStore
 from server.corpus.store.documents import DocumentStore
 from server.corpus.store.indexes import IndexStore
+from server.corpus.store.terms import TermStore
 from server.corpus.store.vectors import VectorRefStore
 
-__all__ = ["ChunkStore", "DocumentStore", "IndexStore", "VectorRefStore"]
+__all__ = ["ChunkStore", "DocumentStore", "IndexStore", "TermStore", "VectorRefStore"]

@@ -12,6 +12,7 @@ from server.caller import Caller
 from server.corpus import lexemes
 from server.corpus.passage import Chunk, ChunkDraft, CorpusFilter, Hit
 from server.database.session import Session
+from server.text.analysis import ANALYSIS_VERSION
 from server.text.language import Language
 
 COLUMNS = (
@@ -28,10 +29,10 @@ MATCHES = (
 # An unchanged chunk only gets the new generation, in place; the trigger sees no change in it.
 WRITE = text(
     "INSERT INTO chunk (id, document_id, page, chunk_index, start_at, end_at, token_count, term_count, language,"
-    " namespace, subject, grade, private_to, content_hash, generation, terms, text)"
+    " namespace, subject, grade, private_to, content_hash, generation, analyser_version, terms, text)"
     " SELECT draft.id, document.id, page, chunk_index, start_at, end_at, token_count, term_count, draft.language,"
     " namespace, subject, grade, CASE WHEN visibility = 'private' THEN owner_id END, content_hash, :generation,"
-    " CAST(terms AS tsvector), draft.text"
+    " :analyser_version, CAST(terms AS tsvector), draft.text"
     " FROM document CROSS JOIN unnest(CAST(:ids AS text[]), CAST(:pages AS integer[]), CAST(:indexes AS integer[]),"
     " CAST(:starts AS integer[]), CAST(:ends AS integer[]), CAST(:token_counts AS integer[]),"
     " CAST(:term_counts AS integer[]), CAST(:languages AS text[]), CAST(:hashes AS text[]), CAST(:terms AS text[]),"
@@ -41,7 +42,7 @@ WRITE = text(
     " token_count = excluded.token_count, term_count = excluded.term_count, language = excluded.language,"
     " namespace = excluded.namespace, subject = excluded.subject, grade = excluded.grade,"
     " private_to = excluded.private_to, content_hash = excluded.content_hash, generation = excluded.generation,"
-    " terms = excluded.terms, text = excluded.text,"
+    " analyser_version = excluded.analyser_version, terms = excluded.terms, text = excluded.text,"
     " updated_at = CASE WHEN chunk.content_hash = excluded.content_hash THEN chunk.updated_at ELSE now() END"
 )
 OLDER = text("SELECT id FROM chunk WHERE document_id = :document_id AND generation < :generation ORDER BY id")
@@ -96,7 +97,8 @@ class ChunkStore:
             "terms": [each.literal for each in indexed],
             "texts": [draft.text for draft in drafts],
         }
-        await connection.execute(WRITE, columns | {"document_id": document_id, "generation": generation})
+        run = {"document_id": document_id, "generation": generation, "analyser_version": ANALYSIS_VERSION}
+        await connection.execute(WRITE, columns | run)
 
     async def older_ids(self, connection: AsyncConnection, document_id: UUID, generation: int) -> list[str]:
         """Return the ids of a document's chunks that a generation did not write."""

@@ -1,6 +1,7 @@
 """Promises of how texts are written down for full-text search, and of who may see a chunk."""
 
 from dataclasses import replace
+from hashlib import sha256
 from uuid import uuid4
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from server.caller import Caller, Role
 from server.corpus import lexemes
 from server.corpus.passage import Chunk, may_see
+from server.text.analysis import ANALYSIS_VERSION
 from server.text.language import Language
 
 
@@ -27,6 +29,16 @@ def test_query_and_passage_meet_in_the_same_terms() -> None:
 
 def test_a_query_has_a_limit() -> None:
     assert len(lexemes.of_query(" ".join(f"mot{number}" for number in range(1000)))) == lexemes.MOST_QUERY_TERMS
+
+
+WRITTEN = """Les élèves résolvent l'équation x² + 3x = 0 ; les cellules végétales absorbent l'énergie, l'énergie, l'énergie.
+يدرس التلاميذ الفيزياء والرياضيات، وتتحوّل الطاقة إلى حركة. شنهو لخبار؟ Newton (1687) énonça 3 lois."""
+
+
+def test_passages_written_down_otherwise_have_another_version() -> None:
+    """Raise ANALYSIS_VERSION with any change here: stored terms would silently differ from those that are asked for."""
+    literal = " ".join(sorted(lexemes.of_passage(WRITTEN).literal.split()))
+    assert (ANALYSIS_VERSION, sha256(literal.encode()).hexdigest()[:16]) == (1, "790a8eab914ee238")
 
 
 def test_damaged_text_leaves_no_giant_terms() -> None:
