@@ -22,7 +22,7 @@ class ServerInfo:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How it goes now."""
+    """How it goes now. `to_do` says in words, by store, what an operator should do about it."""
 
     serving: bool
     stores: Mapping[str, bool]
@@ -30,6 +30,7 @@ class Status:
     queues: Sequence[QueueDepth]
     jobs: Sequence[JobRun]
     indexes: Sequence[IndexStatus]
+    to_do: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class Overview:
     queues: Callable[[], Awaitable[Sequence[QueueDepth]]]
     jobs: Callable[[], Awaitable[Sequence[JobRun]]]
     indexes: Callable[[], Awaitable[Sequence[IndexStatus]]]
+    to_do: Callable[[], Awaitable[Mapping[str, str]]]
     embedding_model: Callable[[], Awaitable[str]]
     """The model of the index that is searched; a reindex changes it while the server runs."""
     metrics: Callable[[], Awaitable[str]]
@@ -57,4 +59,5 @@ class Overview:
             queues=await self.queues(),
             jobs=await self.jobs(),
             indexes=await self.indexes(),
+            to_do=await self.to_do(),
         )

@@ -54,5 +54,6 @@ def _reindexing(stores: Stores, rooms: Rooms) -> Reindexing:
         library.refs,
         stores.vectors,
         library.filling,
+        library.terms,
         library.embedders.of,
     )

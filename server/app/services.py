@@ -30,6 +30,7 @@ from server.app.models import Models
 from server.app.rooms import Rooms
 from server.auth.servicer import AuthServicer
 from server.config import Settings
+from server.corpus.terms import advice
 from server.database import migrate
 from server.edge.server import Service
 from server.ingestion.servicer import IngestionServicer
@@ -124,6 +125,10 @@ def overview(
         space = await rooms.library.spaces.live()
         return space.embedder.name if space else ""
 
+    async def to_do() -> dict[str, str]:
+        outdated = await rooms.library.terms.outdated()
+        return {POSTGRES: advice(outdated)} if outdated else {}
+
     return Overview(
         info=ServerInfo(
             version=version("bacmr"),
@@ -138,6 +143,7 @@ def overview(
         queues=rooms.queue.depths,
         jobs=rooms.queue.runs,
         indexes=indexes.statuses,
+        to_do=to_do,
         embedding_model=embedding_model,
         metrics=as_json,
     )

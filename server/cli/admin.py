@@ -257,7 +257,8 @@ def _show_users(users: Iterable[auth_pb2.User]) -> None:
 
 def _show_status(status: admin_pb2.GetStatusResponse) -> None:
     console.print("serving" if status.serving else "not serving")
-    _table(("store", "answers"), ((store.name, "yes" if store.healthy else "no") for store in status.stores))
+    stores = ((store.name, "yes" if store.healthy else "no", store.detail) for store in status.stores)
+    _table(("store", "answers", "to do"), stores)
     _table(("breaker", "state"), ((b.service, ("closed", "open", "half-open")[b.state]) for b in status.breakers))
     _table(("queue", "waiting", "running", "failed"), ((q.name, q.waiting, q.running, q.failed) for q in status.queues))
     jobs = ((job.name, _time(job.last_run_at), _time(job.last_success_at), job.last_error) for job in status.jobs)

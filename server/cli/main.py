@@ -134,6 +134,7 @@ def reindex(
     activate: Annotated[bool, typer.Option(help="Search the new index once it is verified.")] = False,
     rollback: Annotated[bool, typer.Option("--rollback", help="Search the index before again.")] = False,
     drop: Annotated[str, typer.Option(help="Drop an index that is not searched.")] = "",
+    terms: Annotated[bool, typer.Option("--terms", help="Only make outdated search terms again, no index.")] = False,
     export_only: Annotated[bool, typer.Option("--export-only", help="Write the texts to a file, no index.")] = False,
     output: Annotated[Path | None, typer.Option(help="The file of --export-only, one chunk per line.")] = None,
     email: Annotated[str, typer.Option(envvar="BACMR_EMAIL", help="E-mail address to sign in with.")] = "",
@@ -144,10 +145,16 @@ def reindex(
     from server.cli import reindex as reindexing
 
     whole_or_part = everything != bool(namespace) and not export_only
-    if [whole_or_part, rollback, bool(drop), export_only].count(True) != 1 or export_only != (output is not None):
-        raise typer.BadParameter("give one of --all, --namespace, --rollback, --drop, --export-only with --output")
+    chosen = [whole_or_part, rollback, bool(drop), terms, export_only]
+    if chosen.count(True) != 1 or export_only != (output is not None):
+        raise typer.BadParameter(
+            "give one of --all, --namespace, --rollback, --drop, --terms, --export-only with --output"
+        )
     if output is not None:
         _run(reindexing.export_texts(_settings(), namespace, output))
+        return
+    if terms:
+        _run(reindexing.renew_terms(_settings()))
         return
     login = Login(target, email or typer.prompt("Email"), password or typer.prompt("Password", hide_input=True))
     if rollback:

@@ -16,6 +16,7 @@ from server.cli.remote import Login, signed_in
 from server.config import Settings
 from server.corpus.passage import CorpusFilter
 from server.corpus.service import CorpusService
+from server.corpus.terms import SearchTerms
 
 EXPORT_BATCH = 500
 WATCH_SECONDS = 600.0
@@ -66,6 +67,21 @@ async def drop(login: Login, name: str) -> None:
     _say(f"dropped: {name}")
 
 
+async def renew_terms(settings: Settings) -> None:
+    """Make outdated search terms again, with progress; beside a server or without, killed and run again at will."""
+    console = Console(stderr=True, highlight=False)
+    async with attached_database(settings) as database:
+        terms = SearchTerms(database)
+        with acting_as(system()), _bars(console) as bars:
+            bar = bars.add_task("terms", total=await terms.outdated())
+
+            async def report(renewed: int) -> None:
+                bars.advance(bar, renewed)
+
+            renewed = await terms.renew(report)
+    _say(f"search terms of {renewed} chunks made again")
+
+
 async def export_texts(settings: Settings, namespace: str, output: Path) -> None:
     """Write the texts of all chunks, or of a namespace, as one JSON object per line; beside a server or without."""
     part, written, after = output.with_name(f"{output.name}.part"), 0, ""
@@ -81,9 +97,13 @@ async def export_texts(settings: Settings, namespace: str, output: Path) -> None
     _say(f"{written} chunks in {output}")
 
 
-async def _watched(client: BacmrClient, console: Console, operation: admin_pb2.Operation) -> admin_pb2.Operation:
+def _bars(console: Console) -> Progress:
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("chunks")
-    with Progress(*columns, console=console) as bars:
+    return Progress(*columns, console=console)
+
+
+async def _watched(client: BacmrClient, console: Console, operation: admin_pb2.Operation) -> admin_pb2.Operation:
+    with _bars(console) as bars:
         bar = bars.add_task("waiting", total=None)
         watch = admin_pb2.WatchOperationRequest(operation_id=operation.id)
         while operation.state in OPEN:
@@ -102,6 +122,8 @@ def _tell(console: Console, built: dict[str, object]) -> None:
     recall = built["sample_recall"]
     asked = f"{built['sample_queries']} questions"
     shared = "nothing to compare with" if recall is None else f"finds {recall:.0%} of the hits before, {asked}"
+    if built["renewed_terms"]:
+        console.print(f"terms     of {built['renewed_terms']} chunks made again", markup=False)
     console.print(f"index     {built['index']}", markup=False)
     console.print(f"model     {built['embedding_model']} ({built['dimensions']} dimensions)", markup=False)
     console.print(f"verified  {built['actual_count']} vectors of {built['expected_count']} chunks", markup=False)

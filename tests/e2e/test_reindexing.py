@@ -2,11 +2,14 @@
 
 import json
 import subprocess
+from pathlib import Path
 
+import psycopg
 import pytest
 
 from bacmr.client import BacmrClient, request_id
 from bacmr.v1 import admin_pb2, ingestion_pb2, retrieval_pb2
+from server.database.embedded import EmbeddedPostgres
 from tests.e2e.conftest import OPERATOR, ROOT, Server, command, settings, start
 
 SAMPLES = ROOT / "samples"
@@ -14,10 +17,10 @@ QUESTION = "Quel est le principe d'inertie énoncé par Newton ?"
 OLD, NEW = "local-hash-1024-v1", "local-hash-1536-v1"
 
 
-def bacmr(server: Server, *words: str) -> subprocess.CompletedProcess:
+def bacmr(server: Server, *words: str, **more: str) -> subprocess.CompletedProcess:
     """Run a command against a server, as its operator."""
     signed_in = {"BACMR_TARGET": server.target, "BACMR_EMAIL": OPERATOR, "BACMR_PASSWORD": server.password}
-    environment = settings(server.folder) | signed_in
+    environment = settings(server.folder, **more) | signed_in
     return subprocess.run(
         command(*words), env=environment, capture_output=True, text=True, timeout=170, cwd=server.folder
     )
@@ -106,6 +109,35 @@ async def test_settings_that_name_another_model_leave_the_search_as_it_is_until_
     assert moved.returncode == 0, moved.stderr
     assert set(await indexes(again)) == {f"{OLD} RETIRED", f"{NEW} ACTIVE"}
     assert (await found(again))[0] == before[0]
+    assert again.stop() == 0
+
+
+def age_terms(folder: Path) -> int:
+    """Leave the terms of all chunks as a release with another analyser would; returns how many chunks."""
+    postgres = EmbeddedPostgres(folder / "data" / "postgres").start()
+    try:
+        with psycopg.connect(postgres.connection.owner_url(), options="-c search_path=bacmr") as owner:
+            return owner.execute("UPDATE chunk SET terms = '', term_count = 0, analyser_version = 0").rowcount
+    finally:
+        postgres.stop()
+
+
+@pytest.mark.slow
+async def test_search_terms_of_another_release_are_told_of_and_made_again_on_request(folder):
+    server = start(folder)
+    await fill(server)
+    assert server.stop() == 0
+    told = f"{age_terms(folder)} chunks have search terms of another release"
+
+    again = start(folder, password=server.password)
+    assert told in again.output
+    assert told in bacmr(again, "doctor").stdout
+    assert told in bacmr(again, "admin", "status", COLUMNS="300").stdout
+
+    made = bacmr(again, "reindex", "--terms")
+    assert made.returncode == 0, made.stderr
+    assert told not in bacmr(again, "doctor").stdout
+    assert told not in bacmr(again, "admin", "status", COLUMNS="300").stdout
     assert again.stop() == 0
 
 

@@ -1,4 +1,5 @@
-"""The work of a reindex: make or continue an index, fill it, compare it with the searched one, declare it ready."""
+"""The work of a reindex: make outdated search terms again; make or continue an index, fill it, compare it, declare it
+ready."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -12,14 +13,17 @@ from server.corpus.index import IndexState, VectorIndex
 from server.corpus.passage import CorpusFilter
 from server.corpus.service import CorpusService
 from server.corpus.spaces import EmbedderOf, Space
+from server.corpus.terms import SearchTerms
 from server.corpus.vectors import VectorRefs
 from server.database.pool import Database
 from server.ingestion.filling import Filling
 from server.refusal import Conflict, Refusal
+from server.text.analysis import ANALYSIS_VERSION
 from server.vectors.port import VectorStore
 
 REINDEX: Final = "reindex"
 """The kind of these operations."""
+TERMS: Final = "terms"
 FILLING: Final = "filling"
 COMPARING: Final = "comparing"
 MOST_ROUNDS: Final = 5
@@ -40,6 +44,7 @@ class Reindexing:
         refs: VectorRefs,
         vectors: VectorStore,
         filling: Filling,
+        terms: SearchTerms,
         embedder_of: EmbedderOf,
     ) -> None:
         self._database = database
@@ -48,10 +53,19 @@ class Reindexing:
         self._refs = refs
         self._vectors = vectors
         self._filling = filling
+        self._terms = terms
         self._embedder_of = embedder_of
 
     async def __call__(self, operation: Operation, progress: Progress) -> Mapping[str, Any]:
         """Build the index of `operation.task`, or bring the one it names up to date; the result tells of it."""
+        task = operation.task
+        # A release that noted none had version 1.
+        if task.get("analyser_version", 1) != ANALYSIS_VERSION:
+            raise Conflict("A worker of another release took this reindex: replace all servers and workers first.")
+        renewed = await self._renew_terms(task["namespace"], progress)
+        return {**await self._index(operation, progress), "renewed_terms": renewed}
+
+    async def _index(self, operation: Operation, progress: Progress) -> Mapping[str, Any]:
         task = operation.task
         if task.get("index"):
             index = await self._catalogue.read(task["index"])
@@ -69,6 +83,16 @@ class Reindexing:
             problem = str(error) if isinstance(error, Refusal) else BROKEN
             await self._catalogue.end(index, IndexState.FAILED, problem=problem)
             raise
+
+    async def _renew_terms(self, namespace: str, progress: Progress) -> int:
+        done, total = 0, await self._terms.outdated(namespace)
+
+        async def report(renewed: int) -> None:
+            nonlocal done
+            done += renewed
+            await progress.report(TERMS, done, max(done, total))
+
+        return await self._terms.renew(report, namespace)
 
     async def _fill(self, index: VectorIndex, namespace: str, progress: Progress) -> Mapping[str, Any]:
         space = Space(index.name, self._embedder_of(index.model, index.dimensions))

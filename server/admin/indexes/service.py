@@ -30,6 +30,7 @@ from server.refusal import (
     StoreUnavailable,
     Violation,
 )
+from server.text.analysis import ANALYSIS_VERSION
 from server.vectors.port import VectorStore
 
 UNKNOWN = -1
@@ -94,6 +95,7 @@ class IndexService:
             "dimensions": embedder.dimensions,
             "namespace": namespace,
             "index": searched.name if again else "",
+            "analyser_version": ANALYSIS_VERSION,
         }
         return await self._operations.start(REINDEX, task, request_id)
 
@@ -204,7 +206,13 @@ class IndexService:
         return name
 
     async def _catch_up(self, connection: Connection, index: VectorIndex) -> None:
-        task = {"model": index.model, "dimensions": index.dimensions, "namespace": "", "index": index.name}
+        task = {
+            "model": index.model,
+            "dimensions": index.dimensions,
+            "namespace": "",
+            "index": index.name,
+            "analyser_version": ANALYSIS_VERSION,
+        }
         try:
             await self._operations.add(connection, REINDEX, task, object=f"index/{index.name}")
         except Conflict:

@@ -73,7 +73,10 @@ class InsightServicing(admin_pb2_grpc.AdminServiceServicer):
         status = await self._overview.status()
         return admin_pb2.GetStatusResponse(
             serving=status.serving,
-            stores=[admin_pb2.StoreStatus(name=name, healthy=up) for name, up in status.stores.items()],
+            stores=[
+                admin_pb2.StoreStatus(name=name, healthy=up, detail=status.to_do.get(name, ""))
+                for name, up in status.stores.items()
+            ],
             breakers=[
                 admin_pb2.BreakerStatus(service=f"{provider.name}/{operation}", state=state)
                 for provider in status.breakers

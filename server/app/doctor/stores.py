@@ -14,6 +14,7 @@ from server.blobs.tickets import Tickets
 from server.cache import redis_cache
 from server.caller import acting_as, system
 from server.config import Settings
+from server.corpus.terms import SearchTerms, advice
 from server.corpus.vectors import VectorRefs
 from server.database import diagnosis, migrate
 from server.database.pool import Database
@@ -37,7 +38,7 @@ async def postgres(settings: Settings) -> list[Finding]:
             facts = await diagnosis.facts(database)
             findings = [*_server_findings(facts), _schema(await asyncio.to_thread(schema_revision, settings))]
             if findings[-1].verdict is Verdict.FINE:
-                findings += [await _money(database), *await _jobs(database)]
+                findings += [await _money(database), *await _jobs(database), await _terms(database)]
     return findings
 
 
@@ -84,6 +85,13 @@ async def _jobs(database: Database) -> list[Finding]:
         late = f"a job has waited for {waiting / 60:.0f} minutes: is a worker running, and are there enough?"
         findings.append(Finding("jobs", Verdict.DOUBTFUL, late))
     return findings or [Finding("jobs", Verdict.FINE, "none failed, none waits long")]
+
+
+async def _terms(database: Database) -> Finding:
+    outdated = await SearchTerms(database).outdated()
+    if outdated:
+        return Finding("full text", Verdict.DOUBTFUL, advice(outdated))
+    return Finding("full text", Verdict.FINE, "all search terms are of this release")
 
 
 async def milvus(settings: Settings) -> list[Finding]:

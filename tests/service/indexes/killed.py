@@ -3,10 +3,12 @@
 import asyncio
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from server.admin.operation import Operation, Progress
 from server.corpus.vectors import VectorRefs
 from server.database.pool import Database
 from server.vectors.milvus import MilvusStore
@@ -21,8 +23,12 @@ async def main(task: dict[str, Any]) -> None:
     house = IndexHouse(database, vectors, task["index"], None, Path(task["scratch"]))
     part, method, when, nth = task["kill"]
     parts = {"vectors": vectors, "refs": VectorRefs(database), "embedder": house.words[NEW]}
-    runner = house.reindexing(**{part: Deadly(parts[part], method, when, nth)})
-    await house.run(UUID(task["operation_id"]), runner)
+    runner = house.reindexing(**{part: Deadly(parts[part], method, when, nth)} if part in parts else {})
+
+    async def run(operation: Operation, progress: Progress) -> Mapping[str, Any]:
+        return await runner(operation, Deadly(progress, method, when, nth) if part == "progress" else progress)
+
+    await house.run(UUID(task["operation_id"]), run)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 from server import caller
 from server.admin.audit import Audit
 from server.admin.indexes import REINDEX, IndexService, Reindexing
-from server.admin.operation import Operation, OperationState
+from server.admin.operation import Operation, OperationState, Runner
 from server.admin.operations import Operations
 from server.caller import Caller
 from server.corpus.catalogue import IndexCatalogue
@@ -17,6 +17,7 @@ from server.corpus.index import VectorIndex
 from server.corpus.passage import Chunk, CorpusFilter, NewDocument
 from server.corpus.service import CorpusService
 from server.corpus.spaces import Spaces
+from server.corpus.terms import SearchTerms
 from server.corpus.vectors import VectorRefs
 from server.database.once import Once
 from server.ingestion.filling import Filling
@@ -29,6 +30,8 @@ from tests.fakes import WordEmbedder
 from tests.service.ingestion.ingesting import House, pieces
 
 EVERYTHING = VectorFilter(everything=True)
+AGE = "UPDATE chunk SET terms = '', term_count = 0, analyser_version = 0"
+"""What a release with another analyser left."""
 OLD, NEW = "words-64", "words-96"
 
 
@@ -76,7 +79,8 @@ class IndexHouse(House):
         made = (
             self.embedders.of if embedder is None else lambda name, size: embedder if name == NEW else self.words[OLD]
         )
-        return Reindexing(self.database, corpus, self.catalogue, noted, store, filling, made)
+        terms = SearchTerms(self.database, batch=self.batch, wait_seconds=0.01)
+        return Reindexing(self.database, corpus, self.catalogue, noted, store, filling, terms, made)
 
     def _targets(self, embedder: Embedder) -> Targets:
         return self.spaces.written
@@ -103,7 +107,7 @@ class IndexHouse(House):
             started = await self.indexes.start(namespace, model, uuid4())
         return await self.run(started.id)
 
-    async def run(self, operation_id: UUID, runner: Reindexing | None = None) -> Operation:
+    async def run(self, operation_id: UUID, runner: Runner | None = None) -> Operation:
         """Run an operation in the place of the queue."""
         operations = self.operations
         if runner is not None:
@@ -124,6 +128,11 @@ class IndexHouse(House):
     async def all_chunks(self) -> set[str]:
         with caller.acting_as(caller.system()):
             return {chunk.id for chunk in await self.corpus.chunks_after(CorpusFilter(), "", 10_000)}
+
+    async def outdated(self, namespace: str = "") -> int:
+        """How many chunks have terms of another release."""
+        with caller.acting_as(caller.system()):
+            return await SearchTerms(self.database).outdated(namespace)
 
     async def first_of_batch(self, index: VectorIndex) -> Chunk:
         """The first chunk of the batch that was being written."""

@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 from uuid import uuid4
 
+import psycopg
 import pytest
 
 from server import caller
 from server.caller import Caller
 from server.corpus.index import IndexState
 from tests.conftest import Addresses
-from tests.service.indexes.reindexing import NEW, IndexHouse, succeeded
+from tests.service.indexes.reindexing import AGE, NEW, IndexHouse, succeeded
 from tests.service.ingestion.ingesting import Placement
 
 ROOT = Path(__file__).parents[3]
@@ -87,6 +88,25 @@ async def test_a_vector_that_a_dying_worker_put_in_the_place_of_a_newer_one_is_w
 
     assert await house.vectors.count(building.name, "grade-10-physics") == 5
     assert await house.vectors.count(building.name, stale.namespace) == 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_terms_are_made_again_from_the_batch_on_at_which_a_worker_was_killed(
+    house: IndexHouse, admin: Caller, addresses: Addresses, store_uri: str, owner: psycopg.Connection, when: str
+) -> None:
+    before = owner.execute("SELECT id, terms, term_count FROM chunk ORDER BY id").fetchall()
+    owner.execute(AGE)
+    with caller.acting_as(admin):
+        started = await house.indexes.start("", NEW, uuid4())
+
+    step = ("progress", "report", when, 2)
+    assert await killed_run(house, addresses, store_uri, started.id, step) == -signal.SIGKILL
+
+    assert await house.outdated() == len(before) - 2 * house.batch
+    assert succeeded(await house.run(started.id))["renewed_terms"] == len(before) - 2 * house.batch
+    assert owner.execute("SELECT id, terms, term_count FROM chunk ORDER BY id").fetchall() == before
+    assert await house.outdated() == 0
 
 
 async def listed(house: IndexHouse):
