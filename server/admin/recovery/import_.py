@@ -18,6 +18,7 @@ from server.admin.recovery.steps import Steps
 from server.admin.recovery.tables import EXPORTED
 from server.blobs.port import BlobStore
 from server.caller import acting_as, system
+from server.corpus.terms import SearchTerms
 from server.corpus.vectors import VectorRefs
 from server.database.pool import Database
 from server.ingestion.healing import rewrite
@@ -157,6 +158,9 @@ class Importer:
         checks = await money_checks(target.database)
         await steps.begin("looking for files")
         checks.append(await files_check(target.blobs, source.rows(FILES)))
+        await steps.begin("making outdated search terms again")
+        with acting_as(system()):
+            await SearchTerms(target.database).renew(steps.advance)
         await steps.begin("building vectors")
         index = await store.restored_index(target.owner_url)
         written = 0

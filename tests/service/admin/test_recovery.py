@@ -23,6 +23,7 @@ from server.admin.recovery.service import KEPT_EXPORTS, SCHEDULED, Exports
 from server.admin.recovery.tables import EXPORTED, LEFT_OUT
 from server.blobs.objects import open_blobs
 from server.caller import Caller, acting_as, system
+from server.corpus.terms import SearchTerms
 from server.database.embedded import EmbeddedPostgres
 from server.database.pool import Database
 from server.refusal import AlreadyExists, ExportInvalid, IllegalState, StoreUnavailable
@@ -164,6 +165,24 @@ async def test_searches_find_the_restored_library(
         ).fetchone()
     assert found
     assert found[0] > 0
+
+
+async def test_search_terms_of_another_release_are_made_again_by_the_import(
+    addresses: Addresses, house: House, place: Place, empty: System, owner: psycopg.Connection
+) -> None:
+    async def nobody_listens(renewed: int) -> None:
+        pass
+
+    before = contents(addresses.owner_url)["chunk"]
+    owner.execute("UPDATE chunk SET terms = 'old', term_count = 9, analyser_version = 0")
+    await export(addresses.owner_url, house.blobs, place)
+    with acting_as(system()):
+        assert await SearchTerms(house.database).renew(nobody_listens) == len(before)
+    await restore(empty.target, place)
+    assert contents(empty.owner_url)["chunk"] == before
+    with psycopg.connect(empty.owner_url, options="-c search_path=bacmr") as restored:
+        counted = "SELECT (SELECT sum(terms) FROM corpus_size) = (SELECT sum(term_count) FROM chunk)"
+        assert restored.execute(counted).fetchone() == (True,)
 
 
 def test_every_table_is_exported_or_left_out_for_a_reason(owner: psycopg.Connection) -> None:
