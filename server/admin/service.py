@@ -39,10 +39,17 @@ class AdminService:
         """Check all money and keep what was found."""
         report = await self._wallet.reconcile()
         async with self._database.transaction() as connection:
+            problems = {check.name: check.problems for check in report.checks}
+            await self._store.note_problems(connection, problems, report.checked_at)
             for check in report.checks:
                 if not check.ok:
                     await self._store.add_discrepancy(connection, check.name, check.detail)
         return report
+
+    async def problems(self) -> dict[str, int]:
+        """Return how many problems each check of the last reconciliation found, whichever process reconciled."""
+        async with self._database.transaction() as connection:
+            return await self._store.noted_problems(connection)
 
     async def discrepancies(self, *, size: int, page_token: str) -> Page[Discrepancy]:
         """List what reconciliations found, newest first."""

@@ -65,7 +65,7 @@ class App:
         stores, chosen, furnished = await self._foundation(listens.http_url, attached=one_of_several)
         recovery = self._recovery(stores, furnished)
         admin, operations = _admin(stores, furnished), furnish_operations(stores, furnished, recovery)
-        figures = self._figures(furnished)
+        figures = self._figures(furnished, admin)
         with clearly():
             await self._bootstrap(stores, furnished)
             edge = Edge(self._settings, listens, stores, furnished.auth, figures)
@@ -88,12 +88,13 @@ class App:
             raise StartupError("BACMR_WORKER_CONCURRENCY: a worker needs at least 1.")
         attached = await asyncio.to_thread(embedded_are_served, self._settings)
         stores, _, furnished = await self._foundation("", attached=attached)
+        admin = _admin(stores, furnished)
         with clearly():
-            probes = await open_probes(self._settings, stores, self._figures(furnished), self._stack)
+            probes = await open_probes(self._settings, stores, self._figures(furnished, admin), self._stack)
         self._greeting = f"BacMR works on queued and scheduled jobs{probes}."
         recovery = self._recovery(stores, furnished)
         operations = furnish_operations(stores, furnished, recovery)
-        self._work(stores, furnished, _admin(stores, furnished), operations, recovery)
+        self._work(stores, furnished, admin, operations, recovery)
 
     async def stop(self) -> None:
         """Drain and stop everything that was started; money under way is settled first."""
@@ -120,8 +121,8 @@ class App:
         spare_collector()
         return stores, chosen, furnished
 
-    def _figures(self, furnished: Rooms) -> Figures:
-        return Figures(self._metrics_dir, stored_figures(furnished.queue, furnished.wallet))
+    def _figures(self, furnished: Rooms, admin: AdminService) -> Figures:
+        return Figures(self._metrics_dir, stored_figures(furnished.queue, furnished.wallet, admin))
 
     async def _bootstrap(self, stores: Stores, furnished: Rooms) -> None:
         with acting_as(system()):

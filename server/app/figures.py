@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from server.admin.service import AdminService
 from server.caller import acting_as, system
 from server.jobs.queue import DEFAULT_QUEUE, JobQueue
 from server.refusal import Refusal
@@ -17,8 +18,11 @@ PATIENCE_SECONDS = 2.0
 log = structlog.get_logger(__name__)
 
 
-def stored_figures(queue: JobQueue, wallet: WalletService) -> Callable[[], Awaitable[None]]:
-    """Return what brings the gauges of jobs, queues and holds up to date; it waits for no database that is away."""
+def stored_figures(queue: JobQueue, wallet: WalletService, admin: AdminService) -> Callable[[], Awaitable[None]]:
+    """Return what brings the gauges of jobs, queues, holds and reconciliations up to date.
+
+    It waits for no database that is away.
+    """
     queues = {DEFAULT_QUEUE}
 
     async def read() -> None:
@@ -30,6 +34,8 @@ def stored_figures(queue: JobQueue, wallet: WalletService) -> Callable[[], Await
         for name in queues:
             metrics.set_queue_depth(name, depths.get(name, 0))
         await wallet.show_holds()
+        for check, problems in (await admin.problems()).items():
+            metrics.set_wallet_discrepancies(check, problems)
 
     async def refresh() -> None:
         with acting_as(system()):

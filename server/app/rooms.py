@@ -146,7 +146,6 @@ def _wallet(settings: Settings, database: Database) -> WalletService:
         metrics.record_wallet_reservation,
         metrics.set_active_reservations,
         metrics.set_stale_reservations,
-        metrics.set_wallet_discrepancies,
     )
     return WalletService(
         database,

@@ -21,15 +21,10 @@ def _unseen(count: int) -> None:
     """Show nothing."""
 
 
-def _unchecked(check: str, count: int) -> None:
-    """Show nothing."""
-
-
 @dataclass(frozen=True, slots=True)
 class Meters:
-    """`wallet_reservation_total`, `active_reservations`, `stale_reservations` and `wallet_discrepancies`."""
+    """`wallet_reservation_total`, `active_reservations` and `stale_reservations`."""
 
     count_reservations: CountReservations = _uncounted
     set_active: Callable[[int], None] = _unseen
     set_stale: Callable[[int], None] = _unseen
-    set_discrepancies: Callable[[str, int], None] = _unchecked

@@ -46,6 +46,7 @@ LEFT_OUT = {
     "sign_in_attempt": "counts guesses of the last minutes",
     "voucher_failure": "counts guesses of the last minutes",
     "idempotency": "first results of a day; some hold voucher codes",
+    "reconciliation": "what was found in the old system; the new one looks for itself",
     "operation": "work of the old system; what it changed is in audit_event",
     "sync_page": "what an operation of the old system found",
     "job_run": "when jobs of the old system ran",

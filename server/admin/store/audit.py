@@ -1,5 +1,6 @@
-"""SQL of the audit trail and of discrepancies."""
+"""SQL of the audit trail and of what reconciliations found."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -23,6 +24,15 @@ _AUDIT_PAGE = text(
     """
 )
 _FOUND = text('INSERT INTO discrepancy ("check", detail) VALUES (:check, :detail)')
+# Of two reconciliations at once the later look stays, whichever of them is written down last.
+_NOTE = text(
+    'INSERT INTO reconciliation ("check", problems, checked_at)'
+    ' SELECT "check", problems, :checked_at FROM unnest(CAST(:checks AS text[]), CAST(:problems AS bigint[]))'
+    ' AS found ("check", problems) ORDER BY "check" ON CONFLICT ("check") DO UPDATE SET problems = excluded.problems,'
+    " checked_at = excluded.checked_at WHERE reconciliation.checked_at <= excluded.checked_at"
+)
+_FORGET = text("DELETE FROM reconciliation WHERE checked_at < :checked_at")
+_NOTED = text('SELECT "check", problems FROM reconciliation')
 _DISCREPANCY_PAGE = text(
     """
     SELECT id, "check", detail, found_at FROM discrepancy
@@ -92,6 +102,18 @@ class AdminStore:
     async def add_discrepancy(self, connection: AsyncConnection, check: str, detail: str) -> None:
         """Keep what a reconciliation found."""
         await connection.execute(_FOUND, {"check": check, "detail": detail})
+
+    async def note_problems(
+        self, connection: AsyncConnection, problems: Mapping[str, int], checked_at: datetime
+    ) -> None:
+        """Keep how many problems each check of a reconciliation found, in the place of an earlier one's."""
+        found = {"checks": list(problems), "problems": list(problems.values()), "checked_at": checked_at}
+        await connection.execute(_NOTE, found)
+        await connection.execute(_FORGET, {"checked_at": checked_at})
+
+    async def noted_problems(self, connection: AsyncConnection) -> dict[str, int]:
+        """Return how many problems each check of the last reconciliation found."""
+        return {row.check: int(row.problems) for row in await connection.execute(_NOTED)}
 
     async def discrepancies(
         self, connection: AsyncConnection, after: tuple[KeyPart, ...], rows: int

@@ -1,20 +1,26 @@
 """Gauges whose truth is in the database: right in every process, whichever of them did the work."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
+from server.admin.service import AdminService
+from server.admin.store.audit import AdminStore
 from server.app import figures
 from server.app.figures import stored_figures
 from server.caller import acting_as, system
 from server.database.pool import Database
 from server.jobs.queue import JobQueue
+from server.retrieval.conversations import ConversationService
+from server.retrieval.store import ConversationStore
 from server.telemetry import metrics
 from server.telemetry.metrics.export import Figures
 from server.wallet.meters import Meters
-from server.wallet.service import WalletService
+from server.wallet.report import Check
+from server.wallet.service import ForeignCheck, WalletService
 
 
 @pytest.fixture
@@ -25,7 +31,15 @@ def wallet(database):
 
 @pytest.fixture
 def shown(database, wallet) -> Figures:
-    return Figures(refresh=stored_figures(JobQueue(database), wallet))
+    return Figures(refresh=stored_figures(JobQueue(database), wallet, administration(database)))
+
+
+def administration(database: Database, *checks: ForeignCheck) -> AdminService:
+    async def stop(answer_id: UUID) -> None:
+        pass
+
+    conversations = ConversationService(database, ConversationStore(), stop)
+    return AdminService(database, WalletService(database, foreign_checks=checks), conversations)
 
 
 async def series(shown: Figures, name: str) -> list[dict[str, Any]]:
@@ -62,10 +76,35 @@ async def test_holds_are_those_of_all_processes(database, shown, make_user):
     assert await value(shown, "active_reservations") == 1
 
 
+async def test_what_another_process_found_in_the_books_is_shown_until_it_finds_nothing(database, shown):
+    found = [Check("leaks", False, "2 found: …", 2), Check("leaks", True, "0 found")]
+
+    async def leaks(connection: Any) -> Check:
+        return found.pop(0)
+
+    elsewhere = administration(database, leaks)
+    for problems in (2, 0):
+        with acting_as(system()):
+            await elsewhere.reconcile()
+        assert await value(shown, "wallet_discrepancies", check="leaks") == problems
+    assert await value(shown, "wallet_discrepancies", check="balances_match_ledger") == 0
+
+
+async def test_an_earlier_look_that_is_kept_later_hides_nothing(database):
+    store, now = AdminStore(), datetime.now(UTC)
+    with acting_as(system()):
+        async with database.transaction() as connection:
+            await store.note_problems(connection, {"leaks": 3, "gone": 0}, now)
+            await store.note_problems(connection, {"leaks": 0}, now - timedelta(seconds=5))
+            assert await store.noted_problems(connection) == {"leaks": 3, "gone": 0}
+            await store.note_problems(connection, {"leaks": 1}, now + timedelta(seconds=5))
+            assert await store.noted_problems(connection) == {"leaks": 1}
+
+
 async def test_metrics_are_shown_at_once_while_the_database_is_away(monkeypatch, wallet):
     monkeypatch.setattr(figures, "PATIENCE_SECONDS", 0.2)
     away = Database("postgresql://nobody@127.0.0.1:1/nothing")
-    shown = Figures(refresh=stored_figures(JobQueue(away), WalletService(away)))
+    shown = Figures(refresh=stored_figures(JobQueue(away), WalletService(away), administration(away)))
     async with asyncio.timeout(3):
         assert b"queue_depth" in await shown.exposition()
     await away.close()

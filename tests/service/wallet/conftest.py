@@ -28,7 +28,6 @@ class Seen:
     reservations: dict[str, int] = field(default_factory=dict)
     active: int = -1
     stale: int = -1
-    discrepancies: dict[str, int] = field(default_factory=dict)
     audit: list[tuple[Any, ...]] = field(default_factory=list)
 
     def count(self, status: str, count: int = 1) -> None:
@@ -41,7 +40,7 @@ class Seen:
         def set_stale(count: int) -> None:
             self.stale = count
 
-        return Meters(self.count, set_active, set_stale, self.discrepancies.__setitem__)
+        return Meters(self.count, set_active, set_stale)
 
     async def record(self, connection: Any, action: str, object: str, before: object, after: object) -> None:
         self.audit.append((action, object, before, after))
