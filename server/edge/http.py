@@ -38,6 +38,8 @@ from server.telemetry.metrics import export
 
 CONNECTIONS: Final = 4_000
 KEEP_ALIVE_SECONDS: Final = 65
+IDLE_SECONDS: Final = 2.0
+"""How long an open connection is still listened to while we close: a request may be on its way already."""
 SERVICES: Final = ("/bacmr.", "/grpc.health.")
 """Paths that are methods; all others are the web's."""
 CONTENT_POLICY: Final = (
@@ -126,7 +128,8 @@ class HttpPort:
         self._channel: grpc.aio.Channel | None = None
         self._serving: asyncio.Task[None] | None = None
         web = GrpcWeb(self._open_channel, self._origins, message_bytes) if grpc_web else None
-        self._server = _Server(_config(_Front(web, self._pages(web_dir), self._origins, upload_origin), tls))
+        self._front = _Front(web, self._pages(web_dir), self._origins, upload_origin)
+        self._server = _Server(_config(self._front, tls))
         self.port = 0
 
     async def start(self, target: str = "") -> None:
@@ -148,11 +151,18 @@ class HttpPort:
                 raise EdgeError(f"{self._setting}: {self._listen} could not be served.")
             await asyncio.sleep(0.01)
 
-    async def close(self) -> None:
-        """Take no new requests; running ones go on until `stop`."""
-        self._server.should_exit = True
-        while any(server.is_serving() for server in self._server.servers):  # noqa: ASYNC110 - uvicorn has no event
-            await asyncio.sleep(0.01)
+    async def close(self, idle_seconds: float = IDLE_SECONDS) -> None:
+        """Take no new connections, and ask who has one to close it with the next answer; running ones go on.
+
+        Returns when no connection is idle any more, at the latest after `idle_seconds`: only `stop` cuts those left.
+        """
+        self._front.closing = True
+        for listening in self._server.servers:
+            listening.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(idle_seconds):
+                while self._idle_connections():  # noqa: ASYNC110 - uvicorn has no event
+                    await asyncio.sleep(0.01)
 
     async def stop(self, grace_seconds: float) -> None:
         """Take no new requests and let running ones end for a while."""
@@ -163,6 +173,10 @@ class HttpPort:
             await self._serving
         if self._channel is not None:
             await self._channel.close()
+
+    def _idle_connections(self) -> int:
+        state = self._server.server_state
+        return len(state.connections) - len(state.tasks)
 
     def _open_channel(self) -> grpc.aio.Channel:
         assert self._channel is not None
@@ -281,7 +295,10 @@ class _Server(uvicorn.Server):
 
 
 class _Front:
-    """Sends methods to gRPC-Web and the rest to the pages, whose answers get the headers of security and CORS."""
+    """Sends methods to gRPC-Web and the rest to the pages, whose answers get the headers of security and CORS.
+
+    Once `closing`, every answer is the last one of its connection.
+    """
 
     def __init__(self, web: ASGIApp | None, pages: ASGIApp, origins: Origins, upload_origin: str) -> None:
         self._web = web
@@ -289,10 +306,18 @@ class _Front:
         self._origins = origins
         policy = CONTENT_POLICY.format(upload_origin=f" {upload_origin}" if upload_origin else "")
         self._headers = [(b"content-security-policy", policy.encode()), *SECURITY_HEADERS]
+        self.closing = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return
+        async def with_farewell(message: Message) -> None:
+            if message["type"] == "http.response.start" and self.closing:
+                message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+            await send(message)
+
+        if scope["type"] == "http":
+            await self._answer(scope, receive, with_farewell)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._web is not None and scope["path"].startswith(SERVICES):
             await self._web(scope, receive, send)
             return

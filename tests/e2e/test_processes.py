@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import struct
 import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 import grpc
+import httpx
 import pytest_asyncio
 
 from bacmr.client import BacmrClient
@@ -28,6 +30,8 @@ PAUSE_SECONDS = 0.1
 DRAIN_SECONDS = 2
 """Half of an answer: a process that is told to end cuts the streams of answers that have just begun."""
 STREAMS = 4
+WEB = 2
+"""Pages that call over a kept HTTP connection each."""
 CALLS_PER_MINUTE = 900
 JOURNAL_SECONDS = 0.5
 """Calls that other processes answered are counted within a tenth of a second."""
@@ -124,6 +128,8 @@ async def calling(server: Server, client: BacmrClient) -> AsyncIterator[list[str
                 failed.append(f"{error.code().name}: {error.details()}")
             except AssertionError as error:
                 failed.append(str(error))
+            except httpx.TransportError as error:
+                failed.append(f"UNAVAILABLE: {error!r}")
             await asyncio.sleep(0.1)
 
     async def on_a_new_channel() -> None:
@@ -139,13 +145,25 @@ async def calling(server: Server, client: BacmrClient) -> AsyncIterator[list[str
         events = await whole_answer(client)
         assert text_of(events) == ANSWER, f"an answer of {len(events)} events is not whole"
 
-    calls = [on_a_new_channel, on_the_kept_channel, *[a_stream] * STREAMS]
+    async def on_a_kept_http_connection() -> None:
+        # A connection that a process which ends does not close first is cut under a call now and then.
+        body = struct.pack(">BI", 0, 0)
+        sent = await http.post(
+            "/bacmr.v1.AuthService/GetJwks",
+            content=body,
+            headers={"content-type": "application/grpc-web+proto"},
+        )
+        assert sent.content[:1] == b"\x00", f"{sent.status_code}: {dict(sent.headers)}"
+
+    calls = [on_a_new_channel, on_the_kept_channel, *[on_a_kept_http_connection] * WEB, *[a_stream] * STREAMS]
+    http = httpx.AsyncClient(base_url=f"http://{server.http}")
     tasks = [asyncio.create_task(repeat(call)) for call in calls]
     try:
         yield failed
     finally:
         stopping.set()
         await asyncio.gather(*tasks)
+        await http.aclose()
 
 
 def calls_counted(server: Server) -> float:

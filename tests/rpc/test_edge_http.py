@@ -1,5 +1,6 @@
 """The HTTP port: probes, metrics, uploads by ticket, the web app and its headers, over a real socket."""
 
+import asyncio
 import os
 import ssl
 from ipaddress import ip_network
@@ -260,3 +261,30 @@ async def test_a_port_that_closes_takes_no_new_request_and_ends_the_running_one(
         with pytest.raises(httpx.ConnectError):
             async with client(port) as late:
                 await late.get("/healthz")
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_request_on_an_open_connection_is_answered_as_its_last_while_the_port_closes(edge, serve_http, method):
+    port = await serve_http(edge)
+    path = {"GET": "/healthz", "POST": "/bacmr.v1.AuthService/GetJwks"}[method]
+    headers = {"content-type": "application/grpc-web+proto"}
+    async with client(port) as http:
+        assert "connection" not in (await http.request(method, path, content=bytes(5), headers=headers)).headers
+        closing = asyncio.create_task(port.close(30))
+        await asyncio.sleep(0)
+        assert not closing.done()
+        last = await http.request(method, path, content=bytes(5), headers=headers)
+        assert (last.status_code, last.headers["connection"]) == (200, "close")
+        async with asyncio.timeout(10):
+            await closing  # nobody is connected any more, so nobody is waited for
+
+
+async def test_a_connection_that_stays_idle_is_cut_in_the_end(edge, serve_http):
+    port = await serve_http(edge)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port.port)
+    async with asyncio.timeout(10):
+        await port.close(0.2)
+        assert not reader.at_eof()
+        await port.stop(0)
+        assert await reader.read() == b""
+    writer.close()
