@@ -2,15 +2,15 @@
 
 from migrations.script import execute
 
-revision = "0010_chunk_texts"
-down_revision = "0008_operations"
+revision = "0011_chunk_texts"
+down_revision = "0010_reconciliation"
 
 
 def upgrade() -> None:
     """Run the script of this revision."""
-    execute("0010_chunk_texts.sql")
+    execute("0011_chunk_texts.sql")
 
 
 def downgrade() -> None:
     """Undo it."""
-    execute("0010_chunk_texts.down.sql")
+    execute("0011_chunk_texts.down.sql")
