@@ -10,11 +10,12 @@ from uuid import UUID
 from server import caller
 from server.corpus.passage import CorpusFilter
 from server.database.pool import Database
-from server.refusal import Refusal
-from server.retrieval.passage import SearchResult
+from server.refusal import NoPassages, Refusal
+from server.retrieval.passage import SearchResult, SearchTrace
 from server.retrieval.search import RetrievalService
 from server.retrieval.store import TraceStore
 from server.retrieval.trace import Trace
+from server.text.detection import detect
 
 MOST_WAITING = 500
 """Stories kept between two rounds; of more searches than that nobody reads the stories."""
@@ -41,13 +42,18 @@ class SearchService:
         self._waiting: list[_Told] = []
 
     async def search(self, query: str, where: CorpusFilter, limit: int) -> SearchResult:
-        """Return what `RetrievalService.search` does, and refuse as it does."""
+        """Return what `RetrievalService.search` does, and refuse as it does, but that finding nothing is a result too.
+
+        A question cannot be answered from nothing; a search that finds nothing has been answered.
+        """
         trace = Trace(query)
         try:
             result = await self._retrieval.search(query, where, limit)
         except Refusal as refusal:
             trace.refused(refusal.reason)
             self._note(query, trace, None)
+            if isinstance(refusal, NoPassages):
+                return _nothing(query)
             raise
         trace.reached("found")
         self._note(query, trace, result)
@@ -65,6 +71,12 @@ class SearchService:
         who = caller.current()
         if who.user_id is not None and len(self._waiting) < MOST_WAITING:
             self._waiting.append(_Told(who.request_id, who.user_id, query, trace, result))
+
+
+def _nothing(query: str) -> SearchResult:
+    detected = detect(query)
+    trace = SearchTrace(detected.confidence, "", (), (), (), reranked=False, cached=False)
+    return SearchResult((), detected.language, (), (), trace)
 
 
 def _story(told: _Told) -> str:

@@ -202,6 +202,15 @@ async def test_search_finds_passages_without_a_charge(stub, student: Who) -> Non
     assert "force" in {pair.term for pair in found.terms}
 
 
+async def test_a_search_that_finds_nothing_is_answered_too(serve, database, enrol) -> None:
+    async with running(database, texts=()) as process:
+        edge = await serve(RetrievalService=servicer(process))
+        stub = retrieval_pb2_grpc.RetrievalServiceStub(edge.channel)
+        found = await stub.Search(retrieval_pb2.SearchRequest(query=QUESTION), metadata=enrol().metadata)
+    assert not found.passages
+    assert found.detected_language == language_pb2.LANGUAGE_FRENCH
+
+
 async def test_search_names_what_degraded(stub, process: Process, student: Who) -> None:
     process.vectors.broken.add("dense")
     found = await stub.Search(retrieval_pb2.SearchRequest(query=QUESTION), metadata=student.metadata)

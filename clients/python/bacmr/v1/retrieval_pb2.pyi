@@ -356,7 +356,7 @@ class SearchResponse(_message.Message):
     """Language of the query."""
     @_builtins.property
     def passages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Passage]:
-        """Best first."""
+        """Best first; none when nothing fits."""
 
     @_builtins.property
     def degraded(self) -> _containers.RepeatedCompositeFieldContainer[Global___Degraded]:

@@ -321,7 +321,7 @@ export const SearchRequestSchema: GenMessage<SearchRequest> = /*@__PURE__*/
  */
 export type SearchResponse = Message<"bacmr.v1.SearchResponse"> & {
   /**
-   * Best first.
+   * Best first; none when nothing fits.
    *
    * @generated from field: repeated bacmr.v1.Passage passages = 1;
    */
