@@ -35,7 +35,7 @@ from server.text.language import Language
 CHUNK_CACHE_SIZE = 20_000
 CHUNK_TTL_SECONDS = 3_600
 STATE_TTL_SECONDS = 1.0
-"""How long after a change a copy that it outdates may still be served."""
+"""How long after another process's change a copy that it outdates may still be served."""
 
 log = structlog.get_logger(__name__)
 
@@ -88,9 +88,16 @@ class CorpusService:
             return await self._chunks.sample(connection, where, limit, secrets.token_hex(32))
 
     async def generation(self) -> int:
-        """Return a number that changes, within a second, whenever chunks come, go or change."""
+        """Return a number that changes whenever chunks come, go or change: within a second, at once after `changed`."""
         writes, _ = await self._state()
         return writes
+
+    def changed(self) -> None:
+        """Look at the library anew with the next search: this process is about to tell its caller of a change.
+
+        Whoever was told that a document is ready or deleted must not be shown the time before.
+        """
+        self._states.clear()
 
     async def count_chunks(self, where: CorpusFilter) -> int:
         """Count the chunks that the caller may see."""

@@ -39,6 +39,7 @@ class Removal:
 
     async def finish(self, document_id: UUID) -> None:
         """Delete what the other stores hold of a deleted document. Does nothing when that is done."""
+        self._corpus.changed()
         with caller.acting_as(caller.system(caller.current().request_id)):
             async with self._database.transaction() as connection:
                 remains = await self._store.of(connection, document_id)
@@ -62,6 +63,7 @@ class Removal:
                 except NotFound:
                     return
                 await self._corpus.retire_chunks(connection, document_id, generation)
+        self._corpus.changed()
 
     async def _clear(self, remains: Sequence[Remains]) -> None:
         for left in remains:

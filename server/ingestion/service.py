@@ -73,9 +73,12 @@ class IngestionService:
         return job
 
     async def job(self, job_id: UUID) -> Job:
-        """Return a job. Raises NotFound."""
+        """Return a job. Raises NotFound. Of a document that is READY the caller's next search knows."""
         async with self._database.transaction() as connection:
-            return _found(await self._jobs.get(connection, job_id))
+            job = _found(await self._jobs.get(connection, job_id))
+        if job.state is JobState.READY:
+            self._corpus.changed()
+        return job
 
     async def list_jobs(
         self, state: JobState | None, document_id: UUID | None, page_size: int, page_token: str
@@ -107,9 +110,10 @@ class IngestionService:
             require_move(job.state, JobState.CANCELLED)
             return await self._jobs.move(connection, job, JobState.CANCELLED, "stopped by a person")
 
-        before = await self.job(job_id)
+        async with self._database.transaction() as connection:
+            before = await self._jobs.get(connection, job_id)
         cancelled = await self._once.run("CancelIngestionJob", request_id, job_id, Job, effect)
-        if before.state in (JobState.EMBEDDING, JobState.INDEXING):
+        if before is not None and before.state in (JobState.EMBEDDING, JobState.INDEXING):
             await self._removal.empty(before.document_id)
         return cancelled
 

@@ -133,6 +133,42 @@ async def test_a_deleted_document_leaves_no_chunk_and_no_vector(stub: Any, house
     assert gone.code is grpc.StatusCode.NOT_FOUND
 
 
+async def test_whoever_deleted_a_document_is_not_shown_its_chunks_from_memory(
+    stub: Any, house: House, teacher: Who
+) -> None:
+    document = await uploaded(stub, teacher, "falsafa_haqiqa.pdf")
+    await job_of(stub, teacher, document)
+    await house.run_queued()
+    wanted = pb.BatchGetChunksRequest(chunk_ids=await house.chunk_ids(house_id(document)))
+    before = await stub.BatchGetChunks(wanted, metadata=teacher.metadata)
+    await stub.DeleteDocument(
+        pb.DeleteDocumentRequest(document_id=document.id, request_id=str(uuid4())), metadata=teacher.metadata
+    )
+    after = await stub.BatchGetChunks(wanted, metadata=teacher.metadata)
+    assert before.chunks
+    assert not after.chunks
+
+
+async def test_whoever_was_told_that_a_document_is_ready_searches_it(stub: Any, house: House, teacher: Who) -> None:
+    job = await job_of(stub, teacher, await uploaded(stub, teacher, "maths_suites.pdf"))
+    before = await house.corpus.generation()
+    await house.run_queued()
+    told = await stub.GetIngestionJob(pb.GetIngestionJobRequest(job_id=job.id), metadata=teacher.metadata)
+    assert told.job.state == pb.JOB_STATE_READY
+    assert await house.corpus.generation() != before
+
+
+async def test_a_request_id_of_another_job_is_refused_before_the_job_is_looked_for(
+    stub: Any, house: House, teacher: Who
+) -> None:
+    job = await job_of(stub, teacher, await uploaded(stub, teacher))
+    cancel = pb.CancelIngestionJobRequest(job_id=job.id, request_id=str(uuid4()))
+    await stub.CancelIngestionJob(cancel, metadata=teacher.metadata)
+    cancel.job_id = str(uuid4())
+    refused = await refusal(stub.CancelIngestionJob(cancel, metadata=teacher.metadata))
+    assert refused.reason == "REQUEST_ID_REUSED"
+
+
 async def test_a_file_takes_the_place_of_another_in_its_document(stub: Any, house: House, teacher: Who) -> None:
     document = await uploaded(stub, teacher, "physique_newton.pdf", title="Physique")
     replaced = await uploaded(stub, teacher, "biologie_photosynthese.pdf", document_id=document.id)
