@@ -14,7 +14,7 @@ from rich.table import Table
 
 from bacmr.client import BacmrClient, request_id
 from bacmr.v1 import access_pb2, admin_pb2, auth_pb2
-from server.cli.remote import Login, signed_in
+from server.cli.remote import TARGET_VARIABLES, Login, signed_in
 
 console = Console(highlight=False)
 admin = typer.Typer(help="People, money, and how the server goes; for administrators.", no_args_is_help=True)
@@ -45,7 +45,7 @@ def sign_in(
     password: Annotated[
         str, typer.Option(envvar="BACMR_PASSWORD", prompt=True, hide_input=True, help="Better in the environment.")
     ],
-    target: Annotated[str, typer.Option(envvar="BACMR_TARGET", help="Address of the server.")] = "127.0.0.1:50051",
+    target: Annotated[str, typer.Option(envvar=TARGET_VARIABLES, help="Address of the server.")] = "127.0.0.1:50051",
 ) -> None:
     """Take who calls, for the command that follows."""
     context.obj = Login(target, email, password)

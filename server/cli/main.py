@@ -18,7 +18,7 @@ from server.cli import ingest as ingesting
 from server.cli import sync as syncing
 from server.cli.admin import admin
 from server.cli.keys import keys
-from server.cli.remote import Login
+from server.cli.remote import TARGET_VARIABLES, Login
 from server.config import Settings, SettingsError, load
 
 FAILED = 2
@@ -34,7 +34,7 @@ cli.add_typer(admin, name="admin")
 cli.add_typer(keys, name="keys")
 errors = Console(stderr=True, highlight=False)
 
-Target = Annotated[str, typer.Option(envvar="BACMR_TARGET", help="Address of the server.")]
+Target = Annotated[str, typer.Option(envvar=TARGET_VARIABLES, help="Address of the server.")]
 Email = Annotated[str, typer.Option(envvar="BACMR_EMAIL", help="E-mail address to sign in with.")]
 Password = Annotated[
     str,

@@ -188,11 +188,15 @@ def test_the_command_line_ingests_and_asks(server, library, tmp_path):
 
     ingested = run("ingest", str(lesson), "--namespace", "grade-12-math", "--subject", "maths")
     asked = run("ask", "Qu'est-ce qu'une suite arithmétique ?", "--namespace", "grade-12-math")
+    unanswered = run("ask", "Comment faire du café turc ?", "--namespace", "grade-12-math")
     wrong = subprocess.run(
         command("ask", "?"), env=environment | {"BACMR_PASSWORD": "wrong"}, capture_output=True, text=True, timeout=90
     )
     assert ingested.returncode == 0, ingested.stderr
     assert asked.returncode == 0, asked.stderr
     assert "[1]" in asked.stdout
+    assert unanswered.returncode == 2
+    assert "NO_PASSAGES" in unanswered.stderr
+    assert "charged 0" in unanswered.stdout
     assert wrong.returncode == 2
     assert "WRONG_CREDENTIALS" in wrong.stderr

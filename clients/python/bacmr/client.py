@@ -97,6 +97,11 @@ class BacmrClient:
         """Close the channel."""
         await self.close()
 
+    async def connect(self, timeout_seconds: float) -> None:
+        """Wait until a server answers; raises TimeoutError. Calls wait for one by themselves, but say nothing meanwhile."""
+        async with asyncio.timeout(timeout_seconds):
+            await self._channel.channel_ready()
+
     async def close(self) -> None:
         """Close the channel; open calls are cancelled."""
         await self._channel.close()
@@ -125,13 +130,16 @@ class BacmrClient:
     async def ask(
         self, question: str, *, request: retrieval_pb2.AskRequest | None = None
     ) -> AsyncIterator[retrieval_pb2.AskEvent]:
-        """Stream an answer to its receipt. A dropped link is resumed where it broke and never charged again."""
+        """Stream an answer to its receipt. A dropped link is resumed where it broke and never charged again.
+
+        An answer that failed before its first word is raised as the refusal that ended it, after its receipt.
+        """
         message = retrieval_pb2.AskRequest()
         message.CopyFrom(request or message)
         message.question = question or message.question
         message.request_id = message.request_id or request_id()
-        answer_id, seen, tries = "", 0, 0
-        while True:
+        answer_id, seen, tries, failed = "", 0, 0, False
+        while not failed:
             stream = (
                 self.retrieval.ResumeAsk(retrieval_pb2.ResumeAskRequest(answer_id=answer_id, after_sequence=seen))
                 if answer_id
@@ -145,9 +153,12 @@ class BacmrClient:
                     answer_id = event.started.answer_id or answer_id
                     yield event
                     if event.HasField("completed"):
-                        return
+                        # Why an answer failed is the status that follows its receipt.
+                        failed = event.completed.finish_reason == retrieval_pb2.ASK_FINISH_REASON_FAILED
+                        if not failed:
+                            return
             except grpc.aio.AioRpcError as error:
-                if error.code() is not grpc.StatusCode.UNAVAILABLE or tries >= RESUME_TRIES:
+                if failed or error.code() is not grpc.StatusCode.UNAVAILABLE or tries >= RESUME_TRIES:
                     raise
             tries += 1
             await asyncio.sleep(random.uniform(0, min(5.0, 0.1 * 2**tries)))
