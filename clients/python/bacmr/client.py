@@ -98,7 +98,7 @@ class BacmrClient:
         await self.close()
 
     async def connect(self, timeout_seconds: float) -> None:
-        """Wait until a server answers; raises TimeoutError. Calls wait for one by themselves, but say nothing meanwhile."""
+        """Wait until a server answers; raises TimeoutError. Calls wait by themselves, but without an end."""
         async with asyncio.timeout(timeout_seconds):
             await self._channel.channel_ready()
 
