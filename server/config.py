@@ -25,6 +25,15 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSetting
 
 Positive = Annotated[int, Field(gt=0)]
+_POSTGRES = ("postgresql://", "postgres://", "postgresql+psycopg://")
+SCHEMES = {
+    "database_url": _POSTGRES,
+    "database_owner_url": _POSTGRES,
+    "milvus_uri": ("http://", "https://", "tcp://", "unix:"),
+    "redis_url": ("redis://", "rediss://", "unix://"),
+}
+"""What an address must start with; anything else ends as an exception of the store's driver."""
+MAIL_ADDRESS = re.compile(r"[^@\s]+@[^@\s]+")
 ProviderName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
 
 
@@ -141,6 +150,7 @@ class Settings(BaseSettings):
     jwt_external_issuers: tuple[IssuerSettings, ...] = ()
     bootstrap_admin_email: str = ""
     bootstrap_admin_password: SecretStr = SecretStr("")
+    """8 to 128 characters, as for everybody."""
 
     # Money
     welcome_tokens: Annotated[int, Field(ge=0, le=1_000_000_000)] = 20_000
@@ -205,18 +215,39 @@ class Settings(BaseSettings):
             raise ValueError("must look like 127.0.0.1:50051")
         return value
 
+    @field_validator("database_url", "database_owner_url", "milvus_uri", "redis_url")
+    @classmethod
+    def _scheme(cls, value: Any, field: ValidationInfo) -> Any:
+        given = value.get_secret_value() if isinstance(value, SecretStr) else value
+        schemes = SCHEMES[field.field_name or ""]
+        if given and not given.startswith(schemes):
+            raise ValueError(f"must start with {', '.join(schemes)}")
+        return value
+
+    @field_validator("bootstrap_admin_email")
+    @classmethod
+    def _mail_address(cls, value: str) -> str:
+        if value and not MAIL_ADDRESS.fullmatch(value):
+            raise ValueError("must look like admin@example.org")
+        return value
+
+    @field_validator("bootstrap_admin_password")
+    @classmethod
+    def _password(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value() and not 8 <= len(value.get_secret_value()) <= 128:
+            raise ValueError("must have 8 to 128 characters")
+        return value
+
     @model_validator(mode="after")
     def _hold_together(self) -> Self:
         if bool(self.tls_cert_file) != bool(self.tls_key_file):
-            raise ValueError("tls_cert_file and tls_key_file go together")
+            raise ValueError("BACMR_TLS_CERT_FILE and BACMR_TLS_KEY_FILE go together")
         if bool(self.bootstrap_admin_email) != bool(self.bootstrap_admin_password.get_secret_value()):
-            raise ValueError("bootstrap_admin_email and bootstrap_admin_password go together")
-        for tokens, overlap in (
-            (self.chunk_tokens_french, self.chunk_overlap_french),
-            (self.chunk_tokens_arabic, self.chunk_overlap_arabic),
-        ):
-            if overlap >= tokens:
-                raise ValueError("a chunk's overlap must be smaller than the chunk")
+            raise ValueError("BACMR_BOOTSTRAP_ADMIN_EMAIL and BACMR_BOOTSTRAP_ADMIN_PASSWORD go together")
+        if self.chunk_overlap_french >= self.chunk_tokens_french:
+            raise ValueError("BACMR_CHUNK_OVERLAP_FRENCH must be smaller than BACMR_CHUNK_TOKENS_FRENCH")
+        if self.chunk_overlap_arabic >= self.chunk_tokens_arabic:
+            raise ValueError("BACMR_CHUNK_OVERLAP_ARABIC must be smaller than BACMR_CHUNK_TOKENS_ARABIC")
         return self
 
 
@@ -230,10 +261,11 @@ def load(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        setting, *inside = map(str, first["loc"] or ("settings",))
-        if setting in Settings.model_fields:
-            setting = f"BACMR_{setting.upper()}"
-        raise SettingsError(": ".join((setting, *inside, first["msg"]))) from None
+        where = [str(part) for part in first["loc"]]
+        if where and where[0] in Settings.model_fields:
+            where[0] = f"BACMR_{where[0].upper()}"
+        # What our own rules say needs no prefix; those that look at several settings name them.
+        raise SettingsError(": ".join((*where, first["msg"].removeprefix("Value error, ")))) from None
     except UnreadableSetting as error:
         field = re.search(r'field "(\w+)"', str(error))
         name = f"BACMR_{field[1].upper()}" if field else "settings"

@@ -1,4 +1,4 @@
-"""Settings of money: bounds that are told in one line, and secrets that come from files."""
+"""Settings: bounds that are told in one line that names them, and secrets that come from files."""
 
 import pytest
 
@@ -33,3 +33,37 @@ def test_secrets_that_cannot_be_are_refused_by_name_and_not_shown(monkeypatch, g
         load()
     assert "short" not in str(refused.value)
     assert SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "given"),
+    [
+        ("BACMR_REDIS_URL", "localhost:6379"),
+        ("BACMR_DATABASE_URL", "bacmr@db"),
+        ("BACMR_DATABASE_OWNER_URL", "mysql://db/bacmr"),
+        ("BACMR_MILVUS_URI", "milvus:19530"),
+        ("BACMR_BOOTSTRAP_ADMIN_EMAIL", "nobody"),
+        ("BACMR_BOOTSTRAP_ADMIN_PASSWORD", "short"),
+        ("BACMR_GRPC_LISTEN", "nowhere"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_by_name_and_not_shown(monkeypatch, setting, given):
+    monkeypatch.setenv(setting, given)
+    with pytest.raises(SettingsError, match=rf"^{setting}: must [^\n]+$") as refused:
+        load()
+    assert given not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "given", "other"),
+    [
+        ("BACMR_BOOTSTRAP_ADMIN_EMAIL", "admin@example.org", "BACMR_BOOTSTRAP_ADMIN_PASSWORD"),
+        ("BACMR_TLS_CERT_FILE", "/etc/cert.pem", "BACMR_TLS_KEY_FILE"),
+        ("BACMR_CHUNK_OVERLAP_ARABIC", "384", "BACMR_CHUNK_TOKENS_ARABIC"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_both_named(monkeypatch, setting, given, other):
+    monkeypatch.setenv(setting, given)
+    with pytest.raises(SettingsError, match=rf"^{setting} [^\n]+{other}") as refused:
+        load()
+    assert "\n" not in str(refused.value)
