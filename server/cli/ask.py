@@ -23,7 +23,7 @@ async def ask(login: Login, question: str, namespace: str) -> None:
 async def print_answer(
     client: BacmrClient, console: Console, question: str, namespace: str = ""
 ) -> retrieval_pb2.AskCompleted:
-    """Print an answer as it streams, then its citations and its receipt."""
+    """Print an answer as it streams, then its citations and its receipt; why there is none is raised after that."""
     request = retrieval_pb2.AskRequest(filters=retrieval_pb2.CorpusFilter(namespace=namespace))
     completed, column = retrieval_pb2.AskCompleted(), 0
     async for event in client.ask(question, request=request):
@@ -41,10 +41,7 @@ async def print_answer(
                 column += len(event.delta.text)
             case "completed":
                 completed = event.completed
-    for citation in completed.citations:
-        line = f"  [{citation.number}] {citation.document_title}, p. {citation.page}: «{_short(citation.quote)}»"
-        console.print(line, markup=False, style="cyan", soft_wrap=True)
-    console.print(f"[dim]{receipt_line(completed.receipt)}[/dim]")
+                _print_end(console, completed)
     return completed
 
 
@@ -54,6 +51,13 @@ def receipt_line(receipt: wallet_pb2.Receipt) -> str:
         f"reserved {receipt.reserved_tokens}, charged {receipt.charged_tokens}, refunded {receipt.refunded_tokens}"
         f" tokens; {receipt.balance_tokens} left"
     )
+
+
+def _print_end(console: Console, completed: retrieval_pb2.AskCompleted) -> None:
+    for citation in completed.citations:
+        line = f"  [{citation.number}] {citation.document_title}, p. {citation.page}: «{_short(citation.quote)}»"
+        console.print(line, markup=False, style="cyan", soft_wrap=True)
+    console.print(f"[dim]{receipt_line(completed.receipt)}[/dim]")
 
 
 def _short(quote: str, characters: int = 160) -> str:

@@ -82,19 +82,20 @@ class QuizService:
     async def start_attempt(self, quiz_id: UUID, request_id: UUID) -> tuple[Attempt, tuple[Question, ...]]:
         """Start an attempt and return the questions without keys; the same request_id finds the same attempt."""
         user_id = _user_id()
-        quiz = await self._find(quiz_id)
-        if not quiz.questions:
-            raise IllegalState("The quiz has no questions yet.")
-        attempt_id = await self._once.run(
-            "StartAttempt",
-            request_id,
-            {"quiz_id": quiz_id},
-            UUID,
-            lambda connection: self._store.start(connection, user_id, quiz_id, len(quiz.questions) * FULL_SCORE),
-        )
+
+        async def started(connection: Connection) -> UUID:
+            quiz = await self._store.quiz(connection, quiz_id)
+            if quiz is None:
+                raise NotFound
+            if not quiz.questions:
+                raise IllegalState("The quiz has no questions yet.")
+            return await self._store.start(connection, user_id, quiz_id, len(quiz.questions) * FULL_SCORE)
+
+        attempt_id = await self._once.run("StartAttempt", request_id, {"quiz_id": quiz_id}, UUID, started)
         async with self._database.transaction() as connection:
             attempt = await self._store.attempt(connection, user_id, attempt_id)
-        if attempt is None:
+            quiz = await self._store.quiz(connection, quiz_id)
+        if attempt is None or quiz is None:
             raise NotFound
         return attempt, quiz.without_keys().questions
 
@@ -216,3 +217,5 @@ def _belong(given: Sequence[Answer], quiz: Quiz) -> None:
     strange = [answer for answer in given if answer.question_id not in known]
     if strange:
         raise Invalid(violations=[Violation("answers", "names a question that is not in this quiz", "known_question")])
+    if len({answer.question_id for answer in given}) < len(given):
+        raise Invalid(violations=[Violation("answers", "answers a question twice", "one_answer")])

@@ -46,6 +46,14 @@ async def test_the_same_start_request_finds_the_same_attempt(room, student, quiz
     assert first[0].id == again[0].id
 
 
+async def test_a_start_request_with_another_quiz_is_refused_before_the_quiz_is_looked_for(room, student, quiz_id):
+    request_id = uuid4()
+    with acting_as(student):
+        await room.service.start_attempt(quiz_id, request_id)
+        with pytest.raises(RequestIdReused):
+            await room.service.start_attempt(uuid4(), request_id)
+
+
 async def test_the_same_submission_twice_counts_once(room, student, quiz_id):
     request_id = uuid4()
     with acting_as(student):
@@ -79,6 +87,15 @@ async def test_an_answer_to_a_strange_question_is_refused(room, student, quiz_id
         attempt, _ = await room.service.start_attempt(quiz_id, uuid4())
         with pytest.raises(Invalid):
             await room.service.submit_attempt(attempt.id, [Answer(uuid4())], uuid4())
+
+
+async def test_two_answers_to_one_question_are_refused_and_the_attempt_stays_open(room, student, quiz_id):
+    with acting_as(student):
+        attempt, questions = await room.service.start_attempt(quiz_id, uuid4())
+        with pytest.raises(Invalid):
+            await room.service.submit_attempt(attempt.id, right(questions) * 2, uuid4())
+        graded = await room.service.submit_attempt(attempt.id, right(questions), uuid4())
+    assert graded.attempt.score == graded.attempt.max_score
 
 
 async def test_a_wrong_answer_comes_back_for_review_and_a_good_recall_moves_it_away(room, student, quiz_id):
