@@ -183,6 +183,7 @@ class Settings(BaseSettings):
 
     # Work
     worker_concurrency: Annotated[int, Field(ge=0)] = 2
+    operations_concurrency: Positive = 2
     extraction_timeout_seconds: Positive = 900
     extraction_memory_bytes: Positive = 2 * 1024**3
     extraction_max_pages: Positive = 2_000

@@ -16,7 +16,7 @@ from server.caller import current
 from server.database.once import Once
 from server.database.pages import Page, cut, page_size, position
 from server.database.pool import Connection, Database
-from server.jobs.queue import JobQueue
+from server.jobs.queue import OPERATIONS_QUEUE, JobQueue
 from server.refusal import Conflict, IllegalState, NotFound, Refusal
 
 RUN_OPERATION = "run_operation"
@@ -59,7 +59,9 @@ class Operations:
         if operation is None:
             raise Conflict(f"Another {kind} has not ended yet; wait for it or cancel it.")
         await self._audit.record(connection, f"operation.{kind}", f"operation/{operation.id}", None, task)
-        await self._queue.enqueue(connection, RUN_OPERATION, {"operation_id": str(operation.id)})
+        await self._queue.enqueue(
+            connection, RUN_OPERATION, {"operation_id": str(operation.id)}, queue=OPERATIONS_QUEUE
+        )
         return operation.id
 
     async def get(self, operation_id: UUID) -> Operation:

@@ -1,6 +1,7 @@
 """The running server: everything started in order, and stopped in the reverse order whatever happens."""
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from server.app.models import Models
 from server.app.operations import furnish_indexes, furnish_operations, furnish_syncs
 from server.app.recovery import Recovery, furnish_recovery
 from server.app.rooms import Rooms
-from server.app.schedule import schedule, tasks
+from server.app.schedule import long_schedule, schedule, tasks
 from server.app.services import overview, services
 from server.app.startup import clearly, spare_collector
 from server.app.stores import Stores, embedded_are_served, open_stores
@@ -25,6 +26,7 @@ from server.caller import acting_as, system
 from server.config import Settings
 from server.database.cancellation import cancelled
 from server.ingestion.healing import heal
+from server.jobs.queue import DEFAULT_QUEUE, OPERATIONS_QUEUE
 from server.jobs.worker import Worker
 from server.refusal import Refusal
 from server.telemetry import logs, metrics, traces
@@ -138,22 +140,35 @@ class App:
     def _work(
         self, stores: Stores, furnished: Rooms, admin: AdminService, operations: Operations, recovery: Recovery
     ) -> None:
-        worker = Worker(
-            stores.database,
-            stores.database_url,
-            tasks(furnished, operations),
-            schedule(
-                furnished,
-                admin,
-                furnish_syncs(stores, furnished, operations),
-                furnish_indexes(stores, furnished, operations),
-                recovery,
+        syncs = furnish_syncs(stores, furnished, operations)
+        indexes = furnish_indexes(stores, furnished, operations)
+        # Both know all tasks: a release before this one put operations among the other jobs.
+        known = tasks(furnished, operations)
+        workers = {
+            DEFAULT_QUEUE: Worker(
+                stores.database,
+                stores.database_url,
+                known,
+                schedule(furnished, admin, syncs, indexes),
+                concurrency=self._settings.worker_concurrency,
+                stop_seconds=self._settings.drain_seconds,
             ),
-            concurrency=self._settings.worker_concurrency,
-            stop_seconds=self._settings.drain_seconds,
-        )
-        working = asyncio.create_task(worker.work(), name="worker")
-        self._stack.push_async_callback(cancelled, working)
+            OPERATIONS_QUEUE: Worker(
+                stores.database,
+                stores.database_url,
+                known,
+                long_schedule(recovery),
+                queue=OPERATIONS_QUEUE,
+                concurrency=self._settings.operations_concurrency,
+                stop_seconds=self._settings.drain_seconds,
+            ),
+        }
+        working = [asyncio.create_task(worker.work(), name=f"worker {queue}") for queue, worker in workers.items()]
+        self._stack.push_async_callback(_all_cancelled, working)
+
+
+async def _all_cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
+    await asyncio.gather(*map(cancelled, tasks))
 
 
 def _admin(stores: Stores, furnished: Rooms) -> AdminService:

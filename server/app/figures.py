@@ -7,7 +7,7 @@ import structlog
 
 from server.admin.service import AdminService
 from server.caller import acting_as, system
-from server.jobs.queue import DEFAULT_QUEUE, JobQueue
+from server.jobs.queue import QUEUES, JobQueue
 from server.refusal import Refusal
 from server.telemetry import metrics
 from server.wallet.service import WalletService
@@ -23,7 +23,7 @@ def stored_figures(queue: JobQueue, wallet: WalletService, admin: AdminService) 
 
     It waits for no database that is away.
     """
-    queues = {DEFAULT_QUEUE}
+    queues = set(QUEUES)
 
     async def read() -> None:
         for run in await queue.runs():

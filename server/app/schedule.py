@@ -29,19 +29,21 @@ def tasks(rooms: Rooms, operations: Operations) -> list[Task]:
     return [Task(INGEST, ingest), Task(RUN_OPERATION, run_operation, given_up=give_up_operation)]
 
 
-def schedule(
-    rooms: Rooms, admin: AdminService, syncs: Syncs, indexes: IndexService, recovery: Recovery
-) -> list[Periodic]:
-    """Return the clock's jobs; times of cron lines are UTC, which is Mauritania's time."""
+def long_schedule(recovery: Recovery) -> list[Periodic]:
+    """Return the clock's jobs that run among the operations."""
+    export = Periodic("export_data", "0 3 * * 0", _as_system(recovery.exports.export_scheduled))
+    # A process without the owner's login leaves it to those that have it.
+    return [export] if recovery.exports_by_itself else []
+
+
+def schedule(rooms: Rooms, admin: AdminService, syncs: Syncs, indexes: IndexService) -> list[Periodic]:
+    """Return the clock's other jobs; times of cron lines are UTC, which is Mauritania's time."""
 
     async def sweep_vectors() -> None:
         await indexes.settle()
         await rooms.library.refs.sweep()
 
-    export = Periodic("export_data", "0 3 * * 0", _as_system(recovery.exports.export_scheduled))
     return [
-        # A process without the owner's login leaves it to those that have it.
-        *([export] if recovery.exports_by_itself else []),
         Periodic("expire_reservations", 60, _as_system(rooms.wallet.expire_overdue)),
         Periodic("reconcile_wallets", "0 2 * * *", _as_system(admin.reconcile)),
         Periodic("recover_answers", 15, _as_system(rooms.retrieval.recovery.recover)),

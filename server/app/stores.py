@@ -28,8 +28,8 @@ from server.vectors.port import VectorStore
 LEAST_CONNECTIONS = 100
 SPARE_CONNECTIONS = 30
 """For commands and workers beside the server."""
-WORKER_CONNECTIONS = 5
-"""Connections of one process's job queue."""
+WORKER_CONNECTIONS = 10
+"""Connections of one process's two job queues."""
 
 
 @dataclass(frozen=True, slots=True)

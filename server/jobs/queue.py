@@ -9,6 +9,9 @@ from server.database.pool import Connection, Database
 from server.jobs.store import JobRun, JobStore, QueueDepth
 
 DEFAULT_QUEUE = "default"
+OPERATIONS_QUEUE = "operations"
+"""What may take hours waits and runs apart: neither keeps documents from being ingested, nor is kept by them."""
+QUEUES = (DEFAULT_QUEUE, OPERATIONS_QUEUE)
 
 
 class JobQueue:

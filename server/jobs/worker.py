@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 
 class Worker:
-    """Runs `tasks` as they are enqueued and `schedule` by the clock, safely beside other workers.
+    """Runs `tasks` as they are enqueued in `queue`, and `schedule` by the clock, safely beside other workers.
 
     `work` runs until it is cancelled; then running jobs get `stop_seconds` to end, and go back to the queue if they
     do not. A worker that sends no sign of life for `stalled_seconds` is taken for dead and its jobs run again.
@@ -42,6 +42,7 @@ class Worker:
         tasks: Sequence[Task],
         schedule: Sequence[Periodic] = (),
         *,
+        queue: str = DEFAULT_QUEUE,
         concurrency: int = 2,
         stop_seconds: float = 10.0,
         heartbeat_seconds: float = 10.0,
@@ -52,7 +53,10 @@ class Worker:
     ) -> None:
         self._database = database
         self._store = JobStore()
-        self._recovery = Periodic(RECOVERY, stalled_seconds, self._recover)
+        self._queue = queue
+        # Each queue has its own: a worker knows neither the tasks nor the workers of the other.
+        name = RECOVERY if queue == DEFAULT_QUEUE else f"{RECOVERY}_{queue}"
+        self._recovery = Periodic(name, stalled_seconds, self._recover)
         self._schedule = (*schedule, self._recovery)
         self._tasks = {task.name: task for task in (*tasks, *map(self._scheduled, schedule))}
         self._stalled_seconds = stalled_seconds
@@ -64,6 +68,7 @@ class Worker:
         self._suspects: dict[int, datetime] = {}
         self._lost_after = timedelta(seconds=lost_seconds)
         self._options: dict[str, Any] = {
+            "queues": [queue],
             "concurrency": concurrency,
             "shutdown_graceful_timeout": stop_seconds,
             "update_heartbeat_interval": heartbeat_seconds,
@@ -75,7 +80,7 @@ class Worker:
         }
         self._app = procrastinate.App(connector=_connector(url))
         for task in self._tasks.values():
-            register = self._app.task(name=task.name, queue=DEFAULT_QUEUE, retry=_Retry(task), pass_context=True)
+            register = self._app.task(name=task.name, queue=queue, retry=_Retry(task), pass_context=True)
             register(self._handler(task))
 
     async def work(self) -> None:
@@ -161,7 +166,7 @@ class Worker:
                     connection,
                     name,
                     {"arguments": {}},
-                    queue=DEFAULT_QUEUE,
+                    queue=self._queue,
                     priority=1,
                     lock=name,
                     queueing_lock=name,
@@ -198,7 +203,8 @@ class Worker:
 
     async def _recover(self) -> None:
         """Free the jobs of vanished workers."""
-        for job in await self._app.job_manager.get_stalled_jobs(seconds_since_heartbeat=self._stalled_seconds):
+        stalled = self._app.job_manager.get_stalled_jobs
+        for job in await stalled(queue=self._queue, seconds_since_heartbeat=self._stalled_seconds):
             await self._free(job)
 
     async def _free(self, job: jobs.Job) -> None:

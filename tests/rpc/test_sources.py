@@ -29,7 +29,7 @@ from server.ingestion.extraction.worker import Extraction
 from server.ingestion.scratch import Scratch
 from server.ingestion.sources.service import SourceService
 from server.ingestion.sources.sync import SourceSync
-from server.jobs.queue import JobQueue
+from server.jobs.queue import OPERATIONS_QUEUE, JobQueue
 from server.jobs.task import Arguments, Task
 from server.jobs.worker import Worker
 from server.vectors.filters import index_name
@@ -124,7 +124,9 @@ async def worker(database: Database, addresses: Addresses, operations: Operation
         await operations.give_up(UUID(arguments["operation_id"]), error)
 
     tasks = [Task(RUN_OPERATION, run, given_up=given_up)]
-    working = asyncio.create_task(Worker(database, addresses.url, tasks, poll_seconds=0.2, stop_seconds=1).work())
+    working = asyncio.create_task(
+        Worker(database, addresses.url, tasks, queue=OPERATIONS_QUEUE, poll_seconds=0.2, stop_seconds=1).work()
+    )
     yield
     while not working.done():
         working.cancel()

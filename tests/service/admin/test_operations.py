@@ -15,7 +15,7 @@ from server.admin.operations import FAILED_INSIDE, RUN_OPERATION, Operations
 from server.caller import Caller, Role, acting_as, system
 from server.database.once import Once
 from server.database.pool import Database
-from server.jobs.queue import JobQueue
+from server.jobs.queue import OPERATIONS_QUEUE, JobQueue
 from server.refusal import Conflict, ExportInvalid, IllegalState, NotFound, RequestIdReused
 
 
@@ -70,8 +70,9 @@ async def test_an_operation_is_queued_run_and_its_result_kept(
 ) -> None:
     asked = await start(operations)
     assert asked.state is OperationState.PENDING
-    queued = owner.execute("SELECT args FROM procrastinate_jobs WHERE task_name = %s", [RUN_OPERATION]).fetchall()
-    assert str(asked.id) in str(queued)
+    queued = owner.execute("SELECT queue_name, args FROM procrastinate_jobs WHERE task_name = %s", [RUN_OPERATION])
+    [(place, arguments)] = queued.fetchall()
+    assert (place, str(asked.id) in str(arguments)) == (OPERATIONS_QUEUE, True)
     counting.hurry()
     with as_worker():
         await operations.run(asked.id)

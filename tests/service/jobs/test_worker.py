@@ -15,7 +15,7 @@ import pytest_asyncio
 from server import caller
 from server.caller import Caller, Role
 from server.database.pool import Database
-from server.jobs.queue import JobQueue
+from server.jobs.queue import OPERATIONS_QUEUE, QUEUES, JobQueue
 from server.jobs.schedule import Periodic
 from server.jobs.task import Task, WorkerLost
 from server.jobs.worker import RECOVERY, Worker
@@ -328,6 +328,48 @@ async def test_a_job_that_only_the_queue_believes_to_run_is_run(
             "INSERT INTO procrastinate_jobs (queue_name, task_name, args, status, worker_id)"
             " SELECT 'default', 'note', '{\"arguments\": {\"place\": 1}}', 'doing', max(id) FROM procrastinate_workers"
         )
+        await asyncio.wait_for(again.wait(), WAIT_SECONDS)
+
+
+@pytest.mark.parametrize("busy", QUEUES)
+async def test_a_queue_whose_places_are_all_taken_does_not_hold_up_the_other(
+    database: Database, queue: JobQueue, working: Working, busy: str
+) -> None:
+    (other,) = set(QUEUES) - {busy}
+    began, ended = asyncio.Event(), asyncio.Event()
+
+    async def long() -> None:
+        began.set()
+        await ended.wait()
+
+    async def short() -> None:
+        ended.set()
+
+    tasks = [Task("long", long), Task("short", short)]
+    async with working(tasks, queue=busy, concurrency=1), working(tasks, queue=other, concurrency=1):
+        await add(database, queue, "long", {}, queue=busy)
+        await asyncio.wait_for(began.wait(), WAIT_SECONDS)
+        await add(database, queue, "short", {}, queue=other)
+        await asyncio.wait_for(ended.wait(), WAIT_SECONDS)
+
+
+async def test_each_queue_recovers_its_own_jobs(
+    database: Database, queue: JobQueue, working: Working, owner: psycopg.Connection
+) -> None:
+    again = asyncio.Event()
+
+    async def note() -> None:
+        again.set()
+
+    async def recovered() -> bool:
+        return any(run.name == RECOVERY and run.succeeded_at for run in await queue.runs())
+
+    await add(database, queue, "note", {}, queue=OPERATIONS_QUEUE)
+    await asyncio.to_thread(owner.execute, "UPDATE procrastinate_jobs SET status = 'doing'")
+    async with working():
+        await until(recovered)
+    assert owner.execute("SELECT status FROM procrastinate_jobs").fetchone() == ("doing",)
+    async with working([Task("note", note)], queue=OPERATIONS_QUEUE):
         await asyncio.wait_for(again.wait(), WAIT_SECONDS)
 
 
