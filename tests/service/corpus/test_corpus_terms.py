@@ -1,5 +1,6 @@
 """Search terms of another version of the analyser: known as such, made again in batches, counted right throughout."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -175,7 +176,8 @@ async def test_a_chunk_that_is_being_written_is_waited_for_without_holding_other
             if len(seen) == 3:
                 await writer.commit()
 
-        assert await renew(search_terms, let_go) == 4
+        async with asyncio.timeout(30):
+            assert await renew(search_terms, let_go) == 4
     assert seen[:3] in ([1, 2, 0], [2, 1, 0])
     assert await outdated(search_terms) == 0
     assert statistics_are_right(owner)
