@@ -21,7 +21,7 @@ from server.edge.limits import Limits, Rates
 from server.edge.limits.windows import windows
 from server.edge.middleware import Middleware
 from server.edge.policy import EdgeError
-from server.edge.server import EdgeServer, Service, Tls
+from server.edge.server import EdgeServer, Service, Tls, check_plaintext
 from server.edge.topups import TopUpDoor
 from server.edge.validation import Validation
 from server.refusal import Refusal
@@ -156,7 +156,12 @@ class Listens:
     """
 
     def __init__(self, settings: Settings, *, shared: bool = False) -> None:
-        """Raises EdgeError when an address is taken or not of this machine."""
+        """Raises EdgeError when an address is taken, not of this machine, or open to others without TLS."""
+        for setting, listen in (
+            ("BACMR_GRPC_LISTEN", settings.grpc_listen),
+            ("BACMR_HTTP_LISTEN", settings.http_listen),
+        ):
+            check_plaintext(setting, listen, _tls(settings), settings.allow_plaintext)
         self.shared = shared
         self.grpc = settings.grpc_listen if shared else _free("BACMR_GRPC_LISTEN", settings.grpc_listen)
         self.http = settings.http_listen if shared else _free("BACMR_HTTP_LISTEN", settings.http_listen)

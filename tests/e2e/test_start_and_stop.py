@@ -87,6 +87,14 @@ def test_a_taken_port_is_named_and_nothing_is_started(folder, setting):
     assert not (folder / "data").exists()
 
 
+@pytest.mark.parametrize("setting", ["BACMR_GRPC_LISTEN", "BACMR_HTTP_LISTEN"])
+def test_an_address_that_others_reach_without_tls_is_refused_and_nothing_is_started(folder, setting):
+    ended = run(folder, "serve", **{setting: "0.0.0.0:0"})
+    assert ended.returncode == 2
+    assert setting in ended.stderr
+    assert not (folder / "data").exists()
+
+
 def test_a_folder_that_cannot_be_used_is_named(folder):
     (folder / "file").write_text("")
     ended = run(folder, "serve", BACMR_DATA_DIR=str(folder / "file" / "data"))
