@@ -6,7 +6,6 @@ from datetime import datetime
 
 from server.admin.indexes import IndexStatus
 from server.jobs.store import JobRun, QueueDepth
-from server.models.port import ProviderState
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +25,8 @@ class Status:
 
     serving: bool
     stores: Mapping[str, bool]
-    breakers: Sequence[ProviderState]
+    breakers: Mapping[str, int]
+    """By service, as in `circuit_breaker_state`: 0 closed, 1 open, 2 half-open."""
     queues: Sequence[QueueDepth]
     jobs: Sequence[JobRun]
     indexes: Sequence[IndexStatus]
@@ -40,7 +40,7 @@ class Overview:
     info: ServerInfo
     serving: Callable[[], bool]
     stores: Callable[[], Mapping[str, bool]]
-    breakers: Callable[[], Sequence[ProviderState]]
+    breakers: Callable[[], Mapping[str, int]]
     queues: Callable[[], Awaitable[Sequence[QueueDepth]]]
     jobs: Callable[[], Awaitable[Sequence[JobRun]]]
     indexes: Callable[[], Awaitable[Sequence[IndexStatus]]]

@@ -19,9 +19,15 @@ from server.wallet.service import WalletService
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """What one request did and the money it moved. `steps` is what was noted on the way, without secrets."""
+    """What one request did and the money it moved. `steps` is what was noted on the way, without secrets.
+
+    `user_id` and `began_at` are those of the first entry for a request that only moved money; `method` is then empty.
+    """
 
     request_id: UUID
+    user_id: UUID
+    method: str
+    began_at: datetime
     steps: Mapping[str, Any]
     entries: tuple[Entry, ...]
 
@@ -63,12 +69,12 @@ class AdminService:
         """Tell what a request did, by its own id or by the x-request-id of its call. Raises NotFound."""
         entries = tuple(await self._wallet.caused_entries(request_id))
         try:
-            steps = await self._conversations.trace(request_id)
+            told = await self._conversations.trace(request_id)
         except NotFound:
             if not entries:
                 raise
-            steps = {}
-        return Story(request_id, steps, entries)
+            return Story(request_id, entries[0].user_id, "", entries[0].created_at, {}, entries)
+        return Story(request_id, told.user_id, told.method, told.began_at, told.steps, entries)
 
     def who(self) -> tuple[UUID | None, str, str]:
         """Return the caller's id, role and tier."""

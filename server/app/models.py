@@ -24,11 +24,13 @@ class Models:
     """`tutor` is who answers, `quoting` quotes free of charge when it cannot (None where it quotes anyway).
 
     `embedder` is the configured one, `remote` makes others of the same endpoint (None where there is no endpoint).
+    `guards` are the breakers of every outside system, the stores' as well.
     """
 
     tutor: TutorModel
     quoting: TutorModel | None
     embedder: Embedder
+    guards: Breakers
     chain: ModelChain | None
     remote: Remote | None = None
 
@@ -54,9 +56,9 @@ def choose(settings: Settings, breakers: Breakers) -> Models:
     embedder = _embedder(settings, remote)
     providers = [_provider(provider) for provider in configured_providers(settings)]
     if not providers:
-        return Models(local, None, embedder, None, remote)
+        return Models(local, None, embedder, breakers, None, remote)
     chain = ModelChain(providers, breakers, last=local)
-    return Models(chain, local, embedder, chain, remote)
+    return Models(chain, local, embedder, breakers, chain, remote)
 
 
 async def warm(models: Models) -> None:

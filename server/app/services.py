@@ -34,6 +34,8 @@ from server.corpus.terms import advice
 from server.database import migrate
 from server.edge.server import Service
 from server.ingestion.servicer import IngestionServicer
+from server.jobs.queue import DEFAULT_QUEUE
+from server.jobs.store import QueueDepth
 from server.quiz.servicer import QuizServicer
 from server.retrieval.servicer import RetrievalServicer
 from server.telemetry.metrics.export import Figures
@@ -121,6 +123,11 @@ def overview(
     async def as_json() -> str:
         return json.dumps(await figures.snapshot())
 
+    async def queues() -> Sequence[QueueDepth]:
+        # An empty queue has no row that could be counted, and is shown all the same.
+        depths = {depth.queue: depth for depth in await rooms.queue.depths()}
+        return list(({DEFAULT_QUEUE: QueueDepth(DEFAULT_QUEUE, 0, 0, 0, 0.0)} | depths).values())
+
     async def embedding_model() -> str:
         space = await rooms.library.spaces.live()
         return space.embedder.name if space else ""
@@ -139,8 +146,8 @@ def overview(
         ),
         serving=serving,
         stores=store_health,
-        breakers=models.breakers,
-        queues=rooms.queue.depths,
+        breakers=models.guards.states,
+        queues=queues,
         jobs=rooms.queue.runs,
         indexes=indexes.statuses,
         to_do=to_do,

@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from server import caller
@@ -13,6 +12,7 @@ from server.database.pool import Connection, Database
 from server.refusal import NotFound, NotSignedIn
 from server.retrieval.answer import Answer, Conversation, Rating
 from server.retrieval.store import ConversationStore, TraceStore
+from server.retrieval.trace import Told
 
 
 class ConversationService:
@@ -84,7 +84,7 @@ class ConversationService:
         """Delete all that a person asked and was answered, in the transaction that erases the account."""
         await self._store.erase(connection, user_id)
 
-    async def trace(self, request_id: UUID) -> dict[str, Any]:
+    async def trace(self, request_id: UUID) -> Told:
         """Return the story of a request by its own id or its call's correlation id, for operators."""
         async with self._database.transaction() as connection:
             story = await TraceStore().story(connection, request_id)

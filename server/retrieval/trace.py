@@ -1,9 +1,12 @@
 """The story of one question for operators: what each step was asked and answered, without secrets and page texts."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from time import perf_counter
 from typing import Any
+from uuid import UUID
 
 from server.models.port import ProviderState, Usage
 from server.retrieval.events import Citation, Ending, Validation
@@ -16,6 +19,28 @@ STORY_BYTES = 16 * 1024
 WORDS_CHARACTERS = 300
 """How much of a question, translation or error a story quotes."""
 SHOWN_CANDIDATES = 30
+STEPS = (
+    "question", "price", "search", "refusal", "degraded", "prompt", "model_calls", "breakers", "ending", "check",
+    "receipt", "stages_ms",
+)  # fmt: skip
+"""The steps of a story in the order of the pipeline; the database keeps them in one of its own."""
+BEGAN_AT = "began_at"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A stored story: whose request it was, what was called and when, and its steps in the order of STEPS."""
+
+    user_id: UUID
+    method: str
+    began_at: datetime
+    steps: Mapping[str, Any]
+
+
+def told(user_id: UUID, method: str, stored_at: datetime, story: Mapping[str, Any]) -> Told:
+    """Read what `Trace.story` wrote; a shortened story does not know when it began, but when it was stored."""
+    began_at = datetime.fromisoformat(story[BEGAN_AT]) if BEGAN_AT in story else stored_at
+    return Told(user_id, method, began_at, {step: story[step] for step in STEPS if step in story})
 
 
 class Trace:
@@ -23,7 +48,12 @@ class Trace:
 
     def __init__(self, question: str) -> None:
         self._began_at = perf_counter()
-        self._story: dict[str, Any] = {"question": question[:WORDS_CHARACTERS], "stages_ms": {}, "degraded": []}
+        self._story: dict[str, Any] = {
+            BEGAN_AT: datetime.now(UTC).isoformat(),
+            "question": question[:WORDS_CHARACTERS],
+            "stages_ms": {},
+            "degraded": [],
+        }
 
     @property
     def seconds(self) -> float:

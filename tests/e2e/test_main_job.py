@@ -130,8 +130,12 @@ async def test_an_operator_sees_the_whole_story_of_a_question(student, operator)
     asked = request_id()
     await answer(student, FRENCH, request_id=asked)
     story = await operator.admin.GetTrace(admin_pb2.GetTraceRequest(request_id=asked))
+    me = (await student.auth.GetMe(auth_pb2.GetMeRequest())).user
+    steps = [step.name for step in story.steps]
     assert story.entries
-    assert story.steps
+    assert (story.user_id, story.method) == (me.id, "Ask")
+    assert story.started_at.ToSeconds() >= me.created_at.ToSeconds()
+    assert steps.index("question") < steps.index("search") < steps.index("model_calls") < steps.index("receipt")
 
 
 async def test_a_broken_pdf_ends_in_a_failed_job_with_a_reason(operator, tmp_path):

@@ -152,6 +152,12 @@ async def test_ledger_entries_carry_accounts_balance_and_hash(room):
     assert (charge.reservation_id, len(charge.hash), UUID(charge.id).version) == (reservation.id, 64, 8)
 
 
+async def test_a_page_larger_than_the_largest_is_cut_to_it_instead_of_refused(room):
+    await room.hold(10)
+    page = await room.student.ask("ListLedgerEntries", page_size=10_000)
+    assert [entry.sequence for entry in page.entries] == [2, 1]
+
+
 async def test_every_page_of_the_ledger_is_reached(room):
     for _ in range(3):
         await room.hold(10)

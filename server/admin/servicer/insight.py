@@ -24,6 +24,9 @@ class InsightServicing(admin_pb2_grpc.AdminServiceServicer):
         story = await self._service.story(UUID(request.request_id))
         return admin_pb2.GetTraceResponse(
             request_id=request.request_id,
+            user_id=str(story.user_id),
+            method=story.method,
+            started_at=time_message(story.began_at),
             steps=[
                 admin_pb2.TraceStep(name=name, detail=json.dumps(detail, ensure_ascii=False, default=str))
                 for name, detail in story.steps.items()
@@ -78,9 +81,8 @@ class InsightServicing(admin_pb2_grpc.AdminServiceServicer):
                 for name, up in status.stores.items()
             ],
             breakers=[
-                admin_pb2.BreakerStatus(service=f"{provider.name}/{operation}", state=state)
-                for provider in status.breakers
-                for operation, state in provider.breakers.items()
+                admin_pb2.BreakerStatus(service=service, state=state)
+                for service, state in sorted(status.breakers.items())
             ],
             queues=[
                 admin_pb2.QueueStatus(

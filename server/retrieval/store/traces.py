@@ -2,15 +2,16 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from server.retrieval.trace import Told, told
+
 _STORY = text(
-    "SELECT CAST(story AS text) AS story FROM trace WHERE request_id = :id OR correlation_id = :id"
-    " ORDER BY created_at DESC LIMIT 1"
+    "SELECT user_id, method, created_at, CAST(story AS text) AS story FROM trace"
+    " WHERE request_id = :id OR correlation_id = :id ORDER BY created_at DESC LIMIT 1"
 )
 _TELL = text(
     "INSERT INTO trace (request_id, correlation_id, user_id, method, story)"
@@ -22,10 +23,10 @@ _FORGET = text("DELETE FROM trace WHERE created_at < now() - make_interval(days 
 class TraceStore:
     """Stories of searches are written here, those of answers with their end (`AnswerStore.close`)."""
 
-    async def story(self, connection: AsyncConnection, request_id: UUID) -> dict[str, Any] | None:
+    async def story(self, connection: AsyncConnection, request_id: UUID) -> Told | None:
         """Return the story of a request by its own id or by the correlation id of its call."""
         row = (await connection.execute(_STORY, {"id": request_id})).one_or_none()
-        return json.loads(row.story) if row else None
+        return told(row.user_id, row.method, row.created_at, json.loads(row.story)) if row else None
 
     async def tell(self, connection: AsyncConnection, stories: Sequence[tuple[UUID, UUID, str]]) -> None:
         """Store the stories of searches: the id of the call, whose it was, and the story as JSON. As the system."""

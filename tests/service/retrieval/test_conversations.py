@@ -146,8 +146,8 @@ async def test_a_trace_tells_the_story_of_a_question(process: Process, student: 
     asked = question(FIRST)
     events = await ask(process, student, asked)
     with acting_as(Caller(user_id=uuid4(), role=Role.ADMIN)):
-        story = await process.room.conversations.trace(asked.request_id)
-        assert await process.room.conversations.trace(student.request_id) == story
+        story = (await process.room.conversations.trace(asked.request_id)).steps
+        assert (await process.room.conversations.trace(student.request_id)).steps == story
     assert story["search"]["language"] == "fr"
     assert story["search"]["ranked"]
     assert story["price"]["reservation_id"] == str(events[0].payload.reservation_id)
@@ -173,19 +173,22 @@ async def test_a_search_has_a_story_under_the_id_of_its_call(process: Process, s
     with acting_as(system()):
         assert await process.room.searches.keep_stories() == 1
     with acting_as(student):
-        story = await process.room.conversations.trace(student.request_id)
+        story = (await process.room.conversations.trace(student.request_id)).steps
     assert story["search"]["query"] == "La force et la masse"
     assert story["search"]["ranked"]
 
 
 async def test_a_search_that_finds_nothing_has_a_story_too(start_process, student: Caller) -> None:
     async with start_process(texts=()) as empty:
-        with acting_as(student), pytest.raises(NoPassages):
-            await empty.room.searches.search("La force", CorpusFilter(), 0)
+        with acting_as(student):
+            found = await empty.room.searches.search("La force", CorpusFilter(), 0)
         with acting_as(system()):
             await empty.room.searches.keep_stories()
         with acting_as(student):
-            assert (await empty.room.conversations.trace(student.request_id))["refusal"] == NoPassages.reason
+            told = await empty.room.conversations.trace(student.request_id)
+    assert not found.passages
+    assert told.steps["refusal"] == NoPassages.reason
+    assert (told.user_id, told.method) == (student.user_id, "Search")
 
 
 async def test_stories_of_searches_are_bounded(
@@ -214,7 +217,7 @@ async def test_a_long_story_is_shortened_not_lost(start_process, student: Caller
         asked = question("force " * 300)
         await ask(process, student, asked)
         with acting_as(student):
-            story = await process.room.conversations.trace(asked.request_id)
+            story = (await process.room.conversations.trace(asked.request_id)).steps
     assert story["receipt"]
     assert len(json.dumps(story).encode()) <= STORY_BYTES
 

@@ -195,7 +195,7 @@ class ListUsersRequest(_message.Message):
     query: _builtins.str
     """Part of the e-mail address, phone number or name."""
     page_size: _builtins.int
-    """0 means 50."""
+    """0 means 50, more than 200 means 200."""
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     def __init__(
@@ -771,7 +771,7 @@ class ListSourcesRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """0 means 50."""
+    """0 means 50, more than 200 means 200."""
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     def __init__(
@@ -999,7 +999,7 @@ class ListDiscrepanciesRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """0 means 50."""
+    """0 means 50, more than 200 means 200."""
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     def __init__(
@@ -1595,7 +1595,7 @@ class ListOperationsRequest(_message.Message):
     kind: _builtins.str
     """Only this kind."""
     page_size: _builtins.int
-    """0 means 50."""
+    """0 means 50, more than 200 means 200."""
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     def __init__(
@@ -1868,7 +1868,7 @@ class AuditEvent(_message.Message):
     actor_id: _builtins.str
     """UUID of the person, or empty for the system."""
     action: _builtins.str
-    """What was done, as in `user.role`."""
+    """What was done: the method, as in `UpdateUserRole`, or `wallet.adjust`."""
     object: _builtins.str
     """What it was done to."""
     before: _builtins.str
@@ -1916,7 +1916,7 @@ class ListAuditEventsRequest(_message.Message):
     object: _builtins.str
     """Only to this object."""
     page_size: _builtins.int
-    """0 means 50."""
+    """0 means 50, more than 200 means 200."""
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     def __init__(
@@ -2104,7 +2104,7 @@ class BreakerStatus(_message.Message):
     SERVICE_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     service: _builtins.str
-    """Provider and operation."""
+    """What is called, as in the metric `circuit_breaker_state`."""
     state: _builtins.int
     """0 closed, 1 open, 2 half-open."""
     def __init__(

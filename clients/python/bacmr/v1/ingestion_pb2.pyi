@@ -792,7 +792,7 @@ class ListIngestionJobsRequest(_message.Message):
     document_id: _builtins.str
     """Only of this document."""
     page_size: _builtins.int
-    """0 means 50."""
+    """0 means 50, more than 200 means 200."""
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     def __init__(
@@ -1001,7 +1001,7 @@ class ListJobAuditEventsRequest(_message.Message):
     job_id: _builtins.str
     """UUID."""
     page_size: _builtins.int
-    """0 means 50."""
+    """0 means 50, more than 200 means 200."""
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     def __init__(
@@ -1068,7 +1068,7 @@ class ListDocumentsRequest(_message.Message):
     language: _language_pb2.Language.ValueType
     """Only of this language."""
     page_size: _builtins.int
-    """0 means 50."""
+    """0 means 50, more than 200 means 200."""
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     def __init__(

@@ -625,7 +625,7 @@ class ListQuizzesRequest(_message.Message):
     mine: _builtins.bool
     """Only the caller's own."""
     page_size: _builtins.int
-    """0 means 50."""
+    """0 means 50, more than 200 means 200."""
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     def __init__(
@@ -1019,7 +1019,7 @@ class ListAttemptsRequest(_message.Message):
     quiz_id: _builtins.str
     """Only of this quiz."""
     page_size: _builtins.int
-    """0 means 50."""
+    """0 means 50, more than 200 means 200."""
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     def __init__(
@@ -1158,7 +1158,7 @@ class ListDueReviewsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """0 means 50."""
+    """0 means 50, more than 200 means 200."""
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     def __init__(

@@ -981,7 +981,7 @@ class ListAnswersRequest(_message.Message):
     conversation_id: _builtins.str
     """Only of this conversation."""
     page_size: _builtins.int
-    """0 means 50."""
+    """0 means 50, more than 200 means 200."""
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     def __init__(
@@ -1078,7 +1078,7 @@ class ListConversationsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """0 means 50."""
+    """0 means 50, more than 200 means 200."""
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     def __init__(

@@ -27,7 +27,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x62\x61\x63mr/v1/wallet.proto\x12\x08\x62\x61\x63mr.v1\x1a\x15\x62\x61\x63mr/v1/access.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa7\x03\n\x0bReservation\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x33\n\x06status\x18\x03 \x01(\x0e\x32\x1b.bacmr.v1.ReservationStatusR\x06status\x12\'\n\x0f\x65stimate_tokens\x18\x04 \x01(\x03R\x0e\x65stimateTokens\x12%\n\x0e\x63harged_tokens\x18\x05 \x01(\x03R\rchargedTokens\x12\x18\n\x07purpose\x18\x06 \x01(\tR\x07purpose\x12\x39\n\ncreated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x39\n\nexpires_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\texpiresAt\x12;\n\x0bresolved_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nresolvedAt\x12\x1d\n\nrequest_id\x18\n \x01(\tR\trequestId\"\x9d\x02\n\x07Receipt\x12\'\n\x0freserved_tokens\x18\x01 \x01(\x03R\x0ereservedTokens\x12%\n\x0e\x63harged_tokens\x18\x02 \x01(\x03R\rchargedTokens\x12\'\n\x0frefunded_tokens\x18\x03 \x01(\x03R\x0erefundedTokens\x12,\n\x12written_off_tokens\x18\x04 \x01(\x03R\x10writtenOffTokens\x12%\n\x0e\x62\x61lance_tokens\x18\x05 \x01(\x03R\rbalanceTokens\x12\x1d\n\nrequest_id\x18\x06 \x01(\tR\trequestId\x12%\n\x0ereservation_id\x18\x07 \x01(\tR\rreservationId\"\xcc\x03\n\x0bLedgerEntry\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x1a\n\x08sequence\x18\x03 \x01(\x03R\x08sequence\x12(\n\x04kind\x18\x04 \x01(\x0e\x32\x14.bacmr.v1.LedgerKindR\x04kind\x12#\n\rdebit_account\x18\x05 \x01(\tR\x0c\x64\x65\x62itAccount\x12%\n\x0e\x63redit_account\x18\x06 \x01(\tR\rcreditAccount\x12#\n\ramount_tokens\x18\x07 \x01(\x03R\x0c\x61mountTokens\x12\x30\n\x14\x62\x61lance_after_tokens\x18\x08 \x01(\x03R\x12\x62\x61lanceAfterTokens\x12%\n\x0ereservation_id\x18\t \x01(\tR\rreservationId\x12\x1d\n\nrequest_id\x18\n \x01(\tR\trequestId\x12\x16\n\x06reason\x18\x0b \x01(\tR\x06reason\x12\x12\n\x04hash\x18\x0c \x01(\tR\x04hash\x12\x39\n\ncreated_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcreatedAt\"C\n\x05\x43heck\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n\x02ok\x18\x02 \x01(\x08R\x02ok\x12\x16\n\x06\x64\x65tail\x18\x03 \x01(\tR\x06\x64\x65tail\"9\n\x11GetBalanceRequest\x12$\n\x07user_id\x18\x01 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01R\x06userId\"\x85\x01\n\x12GetBalanceResponse\x12)\n\x10\x61vailable_tokens\x18\x01 \x01(\x03R\x0f\x61vailableTokens\x12\x1f\n\x0bheld_tokens\x18\x02 \x01(\x03R\nheldTokens\x12#\n\rposted_tokens\x18\x03 \x01(\x03R\x0cpostedTokens\"\xd0\x01\n\x17ListReservationsRequest\x12$\n\x07user_id\x18\x01 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01R\x06userId\x12=\n\x06status\x18\x02 \x01(\x0e\x32\x1b.bacmr.v1.ReservationStatusB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x06status\x12\'\n\tpage_size\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00R\x08pageSize\x12\'\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"}\n\x18ListReservationsResponse\x12\x39\n\x0creservations\x18\x01 \x03(\x0b\x32\x15.bacmr.v1.ReservationR\x0creservations\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"H\n\x15GetReservationRequest\x12/\n\x0ereservation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\rreservationId\"Q\n\x16GetReservationResponse\x12\x37\n\x0breservation\x18\x01 \x01(\x0b\x32\x15.bacmr.v1.ReservationR\x0breservation\"\x92\x01\n\x18ListLedgerEntriesRequest\x12$\n\x07user_id\x18\x01 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01R\x06userId\x12\'\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00R\x08pageSize\x12\'\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"t\n\x19ListLedgerEntriesResponse\x12/\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x15.bacmr.v1.LedgerEntryR\x07\x65ntries\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"a\n\x14RedeemVoucherRequest\x12 \n\x04\x63ode\x18\x01 \x01(\tB\x0c\x80\x01\x01\xbaH\x06r\x04\x10\x08\x18@R\x04\x63ode\x12\'\n\nrequest_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\"V\n\x15RedeemVoucherResponse\x12\x16\n\x06tokens\x18\x01 \x01(\x03R\x06tokens\x12%\n\x0e\x62\x61lance_tokens\x18\x02 \x01(\x03R\rbalanceTokens\"\xcd\x01\n\x0eReserveRequest\x12!\n\x07user_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x06userId\x12\x36\n\x0f\x65stimate_tokens\x18\x02 \x01(\x03\x42\r\xbaH\n\"\x08\x18\x80\x94\xeb\xdc\x03 \x00R\x0e\x65stimateTokens\x12\x37\n\x07purpose\x18\x03 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9_]{0,31}$R\x07purpose\x12\'\n\nrequest_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\"J\n\x0fReserveResponse\x12\x37\n\x0breservation\x18\x01 \x01(\x0b\x32\x15.bacmr.v1.ReservationR\x0breservation\"\x9f\x01\n\x0f\x46inalizeRequest\x12/\n\x0ereservation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\rreservationId\x12\x32\n\ractual_tokens\x18\x02 \x01(\x03\x42\r\xbaH\n\"\x08\x18\x80\x94\xeb\xdc\x03(\x00R\x0c\x61\x63tualTokens\x12\'\n\nrequest_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\"?\n\x10\x46inalizeResponse\x12+\n\x07receipt\x18\x01 \x01(\x0b\x32\x11.bacmr.v1.ReceiptR\x07receipt\"j\n\x0eReleaseRequest\x12/\n\x0ereservation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\rreservationId\x12\'\n\nrequest_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\">\n\x0fReleaseResponse\x12+\n\x07receipt\x18\x01 \x01(\x0b\x32\x11.bacmr.v1.ReceiptR\x07receipt\";\n\x13VerifyLedgerRequest\x12$\n\x07user_id\x18\x01 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01R\x06userId\"O\n\x14VerifyLedgerResponse\x12\x0e\n\x02ok\x18\x01 \x01(\x08R\x02ok\x12\'\n\x06\x63hecks\x18\x02 \x03(\x0b\x32\x0f.bacmr.v1.CheckR\x06\x63hecks*\xb7\x01\n\x11ReservationStatus\x12\"\n\x1eRESERVATION_STATUS_UNSPECIFIED\x10\x00\x12\x1b\n\x17RESERVATION_STATUS_HELD\x10\x01\x12 \n\x1cRESERVATION_STATUS_FINALIZED\x10\x02\x12\x1f\n\x1bRESERVATION_STATUS_RELEASED\x10\x03\x12\x1e\n\x1aRESERVATION_STATUS_EXPIRED\x10\x04*\x9f\x02\n\nLedgerKind\x12\x1b\n\x17LEDGER_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11LEDGER_KIND_GRANT\x10\x01\x12\x14\n\x10LEDGER_KIND_HOLD\x10\x02\x12\x16\n\x12LEDGER_KIND_REFUND\x10\x03\x12\x16\n\x12LEDGER_KIND_CHARGE\x10\x04\x12\x19\n\x15LEDGER_KIND_WRITE_OFF\x10\x05\x12\x17\n\x13LEDGER_KIND_VOUCHER\x10\x06\x12\x16\n\x12LEDGER_KIND_TOP_UP\x10\x07\x12\x1a\n\x16LEDGER_KIND_ADJUSTMENT\x10\x08\x12\x16\n\x12LEDGER_KIND_EXPIRY\x10\t\x12\x17\n\x13LEDGER_KIND_OVERAGE\x10\n2\x96\x06\n\rWalletService\x12M\n\nGetBalance\x12\x1b.bacmr.v1.GetBalanceRequest\x1a\x1c.bacmr.v1.GetBalanceResponse\"\x04\xaa\xd4\x18\x00\x12_\n\x10ListReservations\x12!.bacmr.v1.ListReservationsRequest\x1a\".bacmr.v1.ListReservationsResponse\"\x04\xaa\xd4\x18\x00\x12Y\n\x0eGetReservation\x12\x1f.bacmr.v1.GetReservationRequest\x1a .bacmr.v1.GetReservationResponse\"\x04\xaa\xd4\x18\x00\x12\x62\n\x11ListLedgerEntries\x12\".bacmr.v1.ListLedgerEntriesRequest\x1a#.bacmr.v1.ListLedgerEntriesResponse\"\x04\xaa\xd4\x18\x00\x12X\n\rRedeemVoucher\x12\x1e.bacmr.v1.RedeemVoucherRequest\x1a\x1f.bacmr.v1.RedeemVoucherResponse\"\x06\xaa\xd4\x18\x02\x18\x02\x12I\n\x07Reserve\x12\x18.bacmr.v1.ReserveRequest\x1a\x19.bacmr.v1.ReserveResponse\"\t\xaa\xd4\x18\x05\x12\x01\x04 \x01\x12L\n\x08\x46inalize\x12\x19.bacmr.v1.FinalizeRequest\x1a\x1a.bacmr.v1.FinalizeResponse\"\t\xaa\xd4\x18\x05\x12\x01\x04 \x01\x12I\n\x07Release\x12\x18.bacmr.v1.ReleaseRequest\x1a\x19.bacmr.v1.ReleaseResponse\"\t\xaa\xd4\x18\x05\x12\x01\x04 \x01\x12X\n\x0cVerifyLedger\x12\x1d.bacmr.v1.VerifyLedgerRequest\x1a\x1e.bacmr.v1.VerifyLedgerResponse\"\t\xaa\xd4\x18\x05(<0\xd8\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x62\x61\x63mr/v1/wallet.proto\x12\x08\x62\x61\x63mr.v1\x1a\x15\x62\x61\x63mr/v1/access.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa7\x03\n\x0bReservation\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x33\n\x06status\x18\x03 \x01(\x0e\x32\x1b.bacmr.v1.ReservationStatusR\x06status\x12\'\n\x0f\x65stimate_tokens\x18\x04 \x01(\x03R\x0e\x65stimateTokens\x12%\n\x0e\x63harged_tokens\x18\x05 \x01(\x03R\rchargedTokens\x12\x18\n\x07purpose\x18\x06 \x01(\tR\x07purpose\x12\x39\n\ncreated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x39\n\nexpires_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\texpiresAt\x12;\n\x0bresolved_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nresolvedAt\x12\x1d\n\nrequest_id\x18\n \x01(\tR\trequestId\"\x9d\x02\n\x07Receipt\x12\'\n\x0freserved_tokens\x18\x01 \x01(\x03R\x0ereservedTokens\x12%\n\x0e\x63harged_tokens\x18\x02 \x01(\x03R\rchargedTokens\x12\'\n\x0frefunded_tokens\x18\x03 \x01(\x03R\x0erefundedTokens\x12,\n\x12written_off_tokens\x18\x04 \x01(\x03R\x10writtenOffTokens\x12%\n\x0e\x62\x61lance_tokens\x18\x05 \x01(\x03R\rbalanceTokens\x12\x1d\n\nrequest_id\x18\x06 \x01(\tR\trequestId\x12%\n\x0ereservation_id\x18\x07 \x01(\tR\rreservationId\"\xcc\x03\n\x0bLedgerEntry\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x1a\n\x08sequence\x18\x03 \x01(\x03R\x08sequence\x12(\n\x04kind\x18\x04 \x01(\x0e\x32\x14.bacmr.v1.LedgerKindR\x04kind\x12#\n\rdebit_account\x18\x05 \x01(\tR\x0c\x64\x65\x62itAccount\x12%\n\x0e\x63redit_account\x18\x06 \x01(\tR\rcreditAccount\x12#\n\ramount_tokens\x18\x07 \x01(\x03R\x0c\x61mountTokens\x12\x30\n\x14\x62\x61lance_after_tokens\x18\x08 \x01(\x03R\x12\x62\x61lanceAfterTokens\x12%\n\x0ereservation_id\x18\t \x01(\tR\rreservationId\x12\x1d\n\nrequest_id\x18\n \x01(\tR\trequestId\x12\x16\n\x06reason\x18\x0b \x01(\tR\x06reason\x12\x12\n\x04hash\x18\x0c \x01(\tR\x04hash\x12\x39\n\ncreated_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcreatedAt\"C\n\x05\x43heck\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n\x02ok\x18\x02 \x01(\x08R\x02ok\x12\x16\n\x06\x64\x65tail\x18\x03 \x01(\tR\x06\x64\x65tail\"9\n\x11GetBalanceRequest\x12$\n\x07user_id\x18\x01 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01R\x06userId\"\x85\x01\n\x12GetBalanceResponse\x12)\n\x10\x61vailable_tokens\x18\x01 \x01(\x03R\x0f\x61vailableTokens\x12\x1f\n\x0bheld_tokens\x18\x02 \x01(\x03R\nheldTokens\x12#\n\rposted_tokens\x18\x03 \x01(\x03R\x0cpostedTokens\"\xcd\x01\n\x17ListReservationsRequest\x12$\n\x07user_id\x18\x01 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01R\x06userId\x12=\n\x06status\x18\x02 \x01(\x0e\x32\x1b.bacmr.v1.ReservationStatusB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x06status\x12$\n\tpage_size\x18\x03 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"}\n\x18ListReservationsResponse\x12\x39\n\x0creservations\x18\x01 \x03(\x0b\x32\x15.bacmr.v1.ReservationR\x0creservations\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"H\n\x15GetReservationRequest\x12/\n\x0ereservation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\rreservationId\"Q\n\x16GetReservationResponse\x12\x37\n\x0breservation\x18\x01 \x01(\x0b\x32\x15.bacmr.v1.ReservationR\x0breservation\"\x8f\x01\n\x18ListLedgerEntriesRequest\x12$\n\x07user_id\x18\x01 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01R\x06userId\x12$\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"t\n\x19ListLedgerEntriesResponse\x12/\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x15.bacmr.v1.LedgerEntryR\x07\x65ntries\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"a\n\x14RedeemVoucherRequest\x12 \n\x04\x63ode\x18\x01 \x01(\tB\x0c\x80\x01\x01\xbaH\x06r\x04\x10\x08\x18@R\x04\x63ode\x12\'\n\nrequest_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\"V\n\x15RedeemVoucherResponse\x12\x16\n\x06tokens\x18\x01 \x01(\x03R\x06tokens\x12%\n\x0e\x62\x61lance_tokens\x18\x02 \x01(\x03R\rbalanceTokens\"\xcd\x01\n\x0eReserveRequest\x12!\n\x07user_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x06userId\x12\x36\n\x0f\x65stimate_tokens\x18\x02 \x01(\x03\x42\r\xbaH\n\"\x08\x18\x80\x94\xeb\xdc\x03 \x00R\x0e\x65stimateTokens\x12\x37\n\x07purpose\x18\x03 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9_]{0,31}$R\x07purpose\x12\'\n\nrequest_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\"J\n\x0fReserveResponse\x12\x37\n\x0breservation\x18\x01 \x01(\x0b\x32\x15.bacmr.v1.ReservationR\x0breservation\"\x9f\x01\n\x0f\x46inalizeRequest\x12/\n\x0ereservation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\rreservationId\x12\x32\n\ractual_tokens\x18\x02 \x01(\x03\x42\r\xbaH\n\"\x08\x18\x80\x94\xeb\xdc\x03(\x00R\x0c\x61\x63tualTokens\x12\'\n\nrequest_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\"?\n\x10\x46inalizeResponse\x12+\n\x07receipt\x18\x01 \x01(\x0b\x32\x11.bacmr.v1.ReceiptR\x07receipt\"j\n\x0eReleaseRequest\x12/\n\x0ereservation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\rreservationId\x12\'\n\nrequest_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\">\n\x0fReleaseResponse\x12+\n\x07receipt\x18\x01 \x01(\x0b\x32\x11.bacmr.v1.ReceiptR\x07receipt\";\n\x13VerifyLedgerRequest\x12$\n\x07user_id\x18\x01 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01R\x06userId\"O\n\x14VerifyLedgerResponse\x12\x0e\n\x02ok\x18\x01 \x01(\x08R\x02ok\x12\'\n\x06\x63hecks\x18\x02 \x03(\x0b\x32\x0f.bacmr.v1.CheckR\x06\x63hecks*\xb7\x01\n\x11ReservationStatus\x12\"\n\x1eRESERVATION_STATUS_UNSPECIFIED\x10\x00\x12\x1b\n\x17RESERVATION_STATUS_HELD\x10\x01\x12 \n\x1cRESERVATION_STATUS_FINALIZED\x10\x02\x12\x1f\n\x1bRESERVATION_STATUS_RELEASED\x10\x03\x12\x1e\n\x1aRESERVATION_STATUS_EXPIRED\x10\x04*\x9f\x02\n\nLedgerKind\x12\x1b\n\x17LEDGER_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11LEDGER_KIND_GRANT\x10\x01\x12\x14\n\x10LEDGER_KIND_HOLD\x10\x02\x12\x16\n\x12LEDGER_KIND_REFUND\x10\x03\x12\x16\n\x12LEDGER_KIND_CHARGE\x10\x04\x12\x19\n\x15LEDGER_KIND_WRITE_OFF\x10\x05\x12\x17\n\x13LEDGER_KIND_VOUCHER\x10\x06\x12\x16\n\x12LEDGER_KIND_TOP_UP\x10\x07\x12\x1a\n\x16LEDGER_KIND_ADJUSTMENT\x10\x08\x12\x16\n\x12LEDGER_KIND_EXPIRY\x10\t\x12\x17\n\x13LEDGER_KIND_OVERAGE\x10\n2\x96\x06\n\rWalletService\x12M\n\nGetBalance\x12\x1b.bacmr.v1.GetBalanceRequest\x1a\x1c.bacmr.v1.GetBalanceResponse\"\x04\xaa\xd4\x18\x00\x12_\n\x10ListReservations\x12!.bacmr.v1.ListReservationsRequest\x1a\".bacmr.v1.ListReservationsResponse\"\x04\xaa\xd4\x18\x00\x12Y\n\x0eGetReservation\x12\x1f.bacmr.v1.GetReservationRequest\x1a .bacmr.v1.GetReservationResponse\"\x04\xaa\xd4\x18\x00\x12\x62\n\x11ListLedgerEntries\x12\".bacmr.v1.ListLedgerEntriesRequest\x1a#.bacmr.v1.ListLedgerEntriesResponse\"\x04\xaa\xd4\x18\x00\x12X\n\rRedeemVoucher\x12\x1e.bacmr.v1.RedeemVoucherRequest\x1a\x1f.bacmr.v1.RedeemVoucherResponse\"\x06\xaa\xd4\x18\x02\x18\x02\x12I\n\x07Reserve\x12\x18.bacmr.v1.ReserveRequest\x1a\x19.bacmr.v1.ReserveResponse\"\t\xaa\xd4\x18\x05\x12\x01\x04 \x01\x12L\n\x08\x46inalize\x12\x19.bacmr.v1.FinalizeRequest\x1a\x1a.bacmr.v1.FinalizeResponse\"\t\xaa\xd4\x18\x05\x12\x01\x04 \x01\x12I\n\x07Release\x12\x18.bacmr.v1.ReleaseRequest\x1a\x19.bacmr.v1.ReleaseResponse\"\t\xaa\xd4\x18\x05\x12\x01\x04 \x01\x12X\n\x0cVerifyLedger\x12\x1d.bacmr.v1.VerifyLedgerRequest\x1a\x1e.bacmr.v1.VerifyLedgerResponse\"\t\xaa\xd4\x18\x05(<0\xd8\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,7 +41,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTRESERVATIONSREQUEST'].fields_by_name['status']._loaded_options = None
   _globals['_LISTRESERVATIONSREQUEST'].fields_by_name['status']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_LISTRESERVATIONSREQUEST'].fields_by_name['page_size']._loaded_options = None
-  _globals['_LISTRESERVATIONSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\310\001(\000'
+  _globals['_LISTRESERVATIONSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
   _globals['_LISTRESERVATIONSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTRESERVATIONSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
   _globals['_GETRESERVATIONREQUEST'].fields_by_name['reservation_id']._loaded_options = None
@@ -49,7 +49,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTLEDGERENTRIESREQUEST'].fields_by_name['user_id']._loaded_options = None
   _globals['_LISTLEDGERENTRIESREQUEST'].fields_by_name['user_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
   _globals['_LISTLEDGERENTRIESREQUEST'].fields_by_name['page_size']._loaded_options = None
-  _globals['_LISTLEDGERENTRIESREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\310\001(\000'
+  _globals['_LISTLEDGERENTRIESREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
   _globals['_LISTLEDGERENTRIESREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTLEDGERENTRIESREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
   _globals['_REDEEMVOUCHERREQUEST'].fields_by_name['code']._loaded_options = None
@@ -94,10 +94,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WALLETSERVICE'].methods_by_name['Release']._serialized_options = b'\252\324\030\005\022\001\004 \001'
   _globals['_WALLETSERVICE'].methods_by_name['VerifyLedger']._loaded_options = None
   _globals['_WALLETSERVICE'].methods_by_name['VerifyLedger']._serialized_options = b'\252\324\030\005(<0\330\004'
-  _globals['_RESERVATIONSTATUS']._serialized_start=3336
-  _globals['_RESERVATIONSTATUS']._serialized_end=3519
-  _globals['_LEDGERKIND']._serialized_start=3522
-  _globals['_LEDGERKIND']._serialized_end=3809
+  _globals['_RESERVATIONSTATUS']._serialized_start=3330
+  _globals['_RESERVATIONSTATUS']._serialized_end=3513
+  _globals['_LEDGERKIND']._serialized_start=3516
+  _globals['_LEDGERKIND']._serialized_end=3803
   _globals['_RESERVATION']._serialized_start=121
   _globals['_RESERVATION']._serialized_end=544
   _globals['_RECEIPT']._serialized_start=547
@@ -111,37 +111,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETBALANCERESPONSE']._serialized_start=1426
   _globals['_GETBALANCERESPONSE']._serialized_end=1559
   _globals['_LISTRESERVATIONSREQUEST']._serialized_start=1562
-  _globals['_LISTRESERVATIONSREQUEST']._serialized_end=1770
-  _globals['_LISTRESERVATIONSRESPONSE']._serialized_start=1772
-  _globals['_LISTRESERVATIONSRESPONSE']._serialized_end=1897
-  _globals['_GETRESERVATIONREQUEST']._serialized_start=1899
-  _globals['_GETRESERVATIONREQUEST']._serialized_end=1971
-  _globals['_GETRESERVATIONRESPONSE']._serialized_start=1973
-  _globals['_GETRESERVATIONRESPONSE']._serialized_end=2054
-  _globals['_LISTLEDGERENTRIESREQUEST']._serialized_start=2057
-  _globals['_LISTLEDGERENTRIESREQUEST']._serialized_end=2203
-  _globals['_LISTLEDGERENTRIESRESPONSE']._serialized_start=2205
-  _globals['_LISTLEDGERENTRIESRESPONSE']._serialized_end=2321
-  _globals['_REDEEMVOUCHERREQUEST']._serialized_start=2323
-  _globals['_REDEEMVOUCHERREQUEST']._serialized_end=2420
-  _globals['_REDEEMVOUCHERRESPONSE']._serialized_start=2422
-  _globals['_REDEEMVOUCHERRESPONSE']._serialized_end=2508
-  _globals['_RESERVEREQUEST']._serialized_start=2511
-  _globals['_RESERVEREQUEST']._serialized_end=2716
-  _globals['_RESERVERESPONSE']._serialized_start=2718
-  _globals['_RESERVERESPONSE']._serialized_end=2792
-  _globals['_FINALIZEREQUEST']._serialized_start=2795
-  _globals['_FINALIZEREQUEST']._serialized_end=2954
-  _globals['_FINALIZERESPONSE']._serialized_start=2956
-  _globals['_FINALIZERESPONSE']._serialized_end=3019
-  _globals['_RELEASEREQUEST']._serialized_start=3021
-  _globals['_RELEASEREQUEST']._serialized_end=3127
-  _globals['_RELEASERESPONSE']._serialized_start=3129
-  _globals['_RELEASERESPONSE']._serialized_end=3191
-  _globals['_VERIFYLEDGERREQUEST']._serialized_start=3193
-  _globals['_VERIFYLEDGERREQUEST']._serialized_end=3252
-  _globals['_VERIFYLEDGERRESPONSE']._serialized_start=3254
-  _globals['_VERIFYLEDGERRESPONSE']._serialized_end=3333
-  _globals['_WALLETSERVICE']._serialized_start=3812
-  _globals['_WALLETSERVICE']._serialized_end=4602
+  _globals['_LISTRESERVATIONSREQUEST']._serialized_end=1767
+  _globals['_LISTRESERVATIONSRESPONSE']._serialized_start=1769
+  _globals['_LISTRESERVATIONSRESPONSE']._serialized_end=1894
+  _globals['_GETRESERVATIONREQUEST']._serialized_start=1896
+  _globals['_GETRESERVATIONREQUEST']._serialized_end=1968
+  _globals['_GETRESERVATIONRESPONSE']._serialized_start=1970
+  _globals['_GETRESERVATIONRESPONSE']._serialized_end=2051
+  _globals['_LISTLEDGERENTRIESREQUEST']._serialized_start=2054
+  _globals['_LISTLEDGERENTRIESREQUEST']._serialized_end=2197
+  _globals['_LISTLEDGERENTRIESRESPONSE']._serialized_start=2199
+  _globals['_LISTLEDGERENTRIESRESPONSE']._serialized_end=2315
+  _globals['_REDEEMVOUCHERREQUEST']._serialized_start=2317
+  _globals['_REDEEMVOUCHERREQUEST']._serialized_end=2414
+  _globals['_REDEEMVOUCHERRESPONSE']._serialized_start=2416
+  _globals['_REDEEMVOUCHERRESPONSE']._serialized_end=2502
+  _globals['_RESERVEREQUEST']._serialized_start=2505
+  _globals['_RESERVEREQUEST']._serialized_end=2710
+  _globals['_RESERVERESPONSE']._serialized_start=2712
+  _globals['_RESERVERESPONSE']._serialized_end=2786
+  _globals['_FINALIZEREQUEST']._serialized_start=2789
+  _globals['_FINALIZEREQUEST']._serialized_end=2948
+  _globals['_FINALIZERESPONSE']._serialized_start=2950
+  _globals['_FINALIZERESPONSE']._serialized_end=3013
+  _globals['_RELEASEREQUEST']._serialized_start=3015
+  _globals['_RELEASEREQUEST']._serialized_end=3121
+  _globals['_RELEASERESPONSE']._serialized_start=3123
+  _globals['_RELEASERESPONSE']._serialized_end=3185
+  _globals['_VERIFYLEDGERREQUEST']._serialized_start=3187
+  _globals['_VERIFYLEDGERREQUEST']._serialized_end=3246
+  _globals['_VERIFYLEDGERRESPONSE']._serialized_start=3248
+  _globals['_VERIFYLEDGERRESPONSE']._serialized_end=3327
+  _globals['_WALLETSERVICE']._serialized_start=3806
+  _globals['_WALLETSERVICE']._serialized_end=4596
 # @@protoc_insertion_point(module_scope)

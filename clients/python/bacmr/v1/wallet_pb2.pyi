@@ -387,7 +387,7 @@ class ListReservationsRequest(_message.Message):
     status: Global___ReservationStatus.ValueType
     """Only this status; unset means all."""
     page_size: _builtins.int
-    """0 means 50."""
+    """0 means 50, more than 200 means 200."""
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     def __init__(
@@ -492,7 +492,7 @@ class ListLedgerEntriesRequest(_message.Message):
     user_id: _builtins.str
     """UUID; empty means the caller's own."""
     page_size: _builtins.int
-    """0 means 50."""
+    """0 means 50, more than 200 means 200."""
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     def __init__(

@@ -427,7 +427,7 @@ export const SignOutResponseSchema: GenMessage<SignOutResponse> = /*@__PURE__*/
  */
 export type ListSessionsRequest = Message<"bacmr.v1.ListSessionsRequest"> & {
   /**
-   * 0 means 50.
+   * 0 means 50, more than 200 means 200.
    *
    * @generated from field: int32 page_size = 1;
    */

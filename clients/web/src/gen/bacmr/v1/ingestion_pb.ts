@@ -881,7 +881,7 @@ export type ListIngestionJobsRequest = Message<"bacmr.v1.ListIngestionJobsReques
   documentId: string;
 
   /**
-   * 0 means 50.
+   * 0 means 50, more than 200 means 200.
    *
    * @generated from field: int32 page_size = 3;
    */
@@ -1091,7 +1091,7 @@ export type ListJobAuditEventsRequest = Message<"bacmr.v1.ListJobAuditEventsRequ
   jobId: string;
 
   /**
-   * 0 means 50.
+   * 0 means 50, more than 200 means 200.
    *
    * @generated from field: int32 page_size = 2;
    */
@@ -1175,7 +1175,7 @@ export type ListDocumentsRequest = Message<"bacmr.v1.ListDocumentsRequest"> & {
   language: Language;
 
   /**
-   * 0 means 50.
+   * 0 means 50, more than 200 means 200.
    *
    * @generated from field: int32 page_size = 5;
    */

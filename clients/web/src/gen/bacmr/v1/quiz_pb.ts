@@ -589,7 +589,7 @@ export type ListQuizzesRequest = Message<"bacmr.v1.ListQuizzesRequest"> & {
   mine: boolean;
 
   /**
-   * 0 means 50.
+   * 0 means 50, more than 200 means 200.
    *
    * @generated from field: int32 page_size = 3;
    */
@@ -1010,7 +1010,7 @@ export type ListAttemptsRequest = Message<"bacmr.v1.ListAttemptsRequest"> & {
   quizId: string;
 
   /**
-   * 0 means 50.
+   * 0 means 50, more than 200 means 200.
    *
    * @generated from field: int32 page_size = 2;
    */
@@ -1157,7 +1157,7 @@ export const GetProgressResponseSchema: GenMessage<GetProgressResponse> = /*@__P
  */
 export type ListDueReviewsRequest = Message<"bacmr.v1.ListDueReviewsRequest"> & {
   /**
-   * 0 means 50.
+   * 0 means 50, more than 200 means 200.
    *
    * @generated from field: int32 page_size = 1;
    */

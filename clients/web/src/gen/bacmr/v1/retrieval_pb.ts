@@ -1036,7 +1036,7 @@ export type ListAnswersRequest = Message<"bacmr.v1.ListAnswersRequest"> & {
   conversationId: string;
 
   /**
-   * 0 means 50.
+   * 0 means 50, more than 200 means 200.
    *
    * @generated from field: int32 page_size = 2;
    */
@@ -1141,7 +1141,7 @@ export const ConversationSchema: GenMessage<Conversation> = /*@__PURE__*/
  */
 export type ListConversationsRequest = Message<"bacmr.v1.ListConversationsRequest"> & {
   /**
-   * 0 means 50.
+   * 0 means 50, more than 200 means 200.
    *
    * @generated from field: int32 page_size = 1;
    */

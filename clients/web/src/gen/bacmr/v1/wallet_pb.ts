@@ -380,7 +380,7 @@ export type ListReservationsRequest = Message<"bacmr.v1.ListReservationsRequest"
   status: ReservationStatus;
 
   /**
-   * 0 means 50.
+   * 0 means 50, more than 200 means 200.
    *
    * @generated from field: int32 page_size = 3;
    */
@@ -485,7 +485,7 @@ export type ListLedgerEntriesRequest = Message<"bacmr.v1.ListLedgerEntriesReques
   userId: string;
 
   /**
-   * 0 means 50.
+   * 0 means 50, more than 200 means 200.
    *
    * @generated from field: int32 page_size = 2;
    */
