@@ -36,7 +36,8 @@ def main() -> int:
     except MemoryError:
         _say(output, failure=Failure.MEMORY_LIMIT)
     except Exception as error:  # noqa: BLE001 - readers raise whatever a malformed file makes them trip over
-        _say(output, failure=Failure.BROKEN_FILE, detail=type(error).__name__)
+        detail = "the file cannot be read to its end"
+        _say(output, failure=Failure.BROKEN_FILE, detail=detail, error=type(error).__name__)
     else:
         _say(output, done=True)
     return 0

@@ -26,7 +26,7 @@ def read(path: Path, limits: Limits) -> Iterator[Page]:
                 raise ExtractionFailed(Failure.TOO_LARGE, "the archive unpacks to too much")
         document = docx.Document(str(path))
     except (zipfile.BadZipFile, OpcError, KeyError, ValueError) as error:
-        raise ExtractionFailed(Failure.BROKEN_FILE, type(error).__name__) from error
+        raise ExtractionFailed(Failure.BROKEN_FILE, "the file cannot be opened as a Word document") from error
     text = "\n\n".join(_blocks(document))
     if len(text) > limits.characters:
         raise ExtractionFailed(Failure.TOO_LARGE, f"{len(text)} characters, {limits.characters} allowed")

@@ -43,8 +43,9 @@ class PdfFile:
         try:
             self._document = pypdfium2.PdfDocument(path)
         except pypdfium2.PdfiumError as error:
-            encrypted = "password" in str(error).lower() or "security" in str(error).lower()
-            raise ExtractionFailed(Failure.ENCRYPTED if encrypted else Failure.BROKEN_FILE, str(error)) from error
+            if "password" in str(error).lower() or "security" in str(error).lower():
+                raise ExtractionFailed(Failure.ENCRYPTED, "the file opens with a password only") from error
+            raise ExtractionFailed(Failure.BROKEN_FILE, "the file cannot be opened as a PDF") from error
         self.page_count = len(self._document)
         if self.page_count > limits.pages:
             raise ExtractionFailed(Failure.TOO_MANY_PAGES, f"{self.page_count} pages, {limits.pages} allowed")

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from server.ingestion.extraction.page import ExtractionFailed, Failure, Limits, Method, Page
 
 OCR_EXTRA_SECONDS = 30.0
@@ -18,6 +20,8 @@ OCR_EXTRA_SECONDS = 30.0
 _MESSAGE_BYTES = 64 * 1024 * 1024
 _ROOT = Path(__file__).parents[3]
 _KILLED_BY_CPU_LIMIT = -signal.SIGXCPU
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,8 @@ class Extraction:
             if message.get("done"):
                 return
             if "failure" in message:
+                if "error" in message:
+                    log.warning("reader_stumbled", error=message["error"])
                 raise ExtractionFailed(Failure(message["failure"]), message.get("detail", ""))
             if "pages_total" in message:
                 yield Opened(int(message["pages_total"]))
