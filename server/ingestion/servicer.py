@@ -203,7 +203,8 @@ def document_message(document: Document) -> ingestion_pb2.Document:
         namespace=document.namespace,
         subject=document.subject,
         grade=document.grade,
-        language=LANGUAGE_NUMBERS[document.language],
+        # Before its pages were read nobody knows.
+        language=LANGUAGE_NUMBERS[document.language] if document.page_count else language_pb2.LANGUAGE_UNSPECIFIED,
         visibility=VISIBILITY_NUMBERS[document.visibility],
         owner_id=str(document.owner_id or ""),
         page_count=document.page_count,

@@ -1,6 +1,7 @@
 """Files come in: by a signed request to storage, or streamed through a call. All that is said of them is checked."""
 
 import hashlib
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,10 +19,13 @@ from server.ingestion.extraction.filetype import HEAD_BYTES, FileType, declared,
 from server.ingestion.filing import Filed, Filing
 from server.ingestion.store.uploads import Announced, Upload, UploadStore
 from server.refusal import NotFound, UploadRefused
+from server.text.fold import clean
 
 TICKET_SECONDS = 3_600
 ORPHAN_GRACE_SECONDS = 24 * 3_600.0
 FILES = "files/"
+UNNAMED = "file"
+_FOLDERS = re.compile(r".*[/\\]", re.DOTALL)
 _SWEEP_BATCH = 500
 
 log = structlog.get_logger(__name__)
@@ -268,8 +272,8 @@ def _require_fit(received: Received, promised: FileType, sha256: str) -> None:
 def _new(upload: Upload) -> NewDocument:
     announced = upload.announced
     return NewDocument(
-        title=announced.title or announced.filename,
-        filename=announced.filename,
+        title=clean(announced.title) or _shown(announced.filename),
+        filename=_shown(announced.filename),
         content_type=declared(announced.filename, announced.content_type) or announced.content_type,
         size_bytes=announced.size_bytes,
         sha256=announced.sha256,
@@ -279,10 +283,15 @@ def _new(upload: Upload) -> NewDocument:
     )
 
 
+def _shown(filename: str) -> str:
+    """Return a file's name as it may be shown: without its folders, and without signs that turn a line around."""
+    return clean(_FOLDERS.sub("", filename)) or UNNAMED
+
+
 def _described(described: FileDescription, promised: FileType, received: Received, key: str) -> NewDocument:
     return NewDocument(
-        title=described.title or described.filename,
-        filename=described.filename,
+        title=clean(described.title) or _shown(described.filename),
+        filename=_shown(described.filename),
         content_type=promised,
         size_bytes=received.size_bytes,
         sha256=received.sha256,

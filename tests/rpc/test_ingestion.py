@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from bacmr.v1 import ingestion_pb2 as pb
+from bacmr.v1 import language_pb2
 from bacmr.v1.ingestion_pb2_grpc import IngestionServiceStub
 from server.caller import Caller
 from server.database.pool import Database
@@ -87,6 +88,19 @@ async def test_a_streamed_file_is_stored_with_its_size_and_hash(stub: Any, teach
     content = sample("maths_suites.pdf")
     assert (document.title, document.size_bytes) == ("Suites", len(content))
     assert document.sha256 == hashlib.sha256(content).hexdigest()
+    assert document.language == language_pb2.LANGUAGE_UNSPECIFIED
+
+
+@pytest.mark.parametrize(
+    ("filename", "shown"),
+    [("../../etc/lesson.pdf", "lesson.pdf"), ("C:\\cours\\a.pdf", "a.pdf"), ("\u202efdp.a", "fdp.a")],
+)
+async def test_the_name_of_a_file_is_shown_without_folders_and_turned_lines(
+    stub: Any, teacher: Who, filename: str, shown: str
+) -> None:
+    content = sample("maths_suites.pdf")
+    document = (await stub.UploadDocument(parts(content, filename), metadata=teacher.metadata)).document
+    assert (document.filename, document.title) == (shown, shown)
 
 
 async def test_a_job_is_watched_from_pending_to_ready(stub: Any, house: House, teacher: Who) -> None:
