@@ -132,6 +132,8 @@ async def test_an_operator_sees_the_whole_story_of_a_question(student, operator)
     story = await operator.admin.GetTrace(admin_pb2.GetTraceRequest(request_id=asked))
     me = (await student.auth.GetMe(auth_pb2.GetMeRequest())).user
     steps = [step.name for step in story.steps]
+    status = await operator.admin.GetStatus(admin_pb2.GetStatusRequest())
+    assert "milvus_upsert" in {breaker.service for breaker in status.breakers}
     assert story.entries
     assert (story.user_id, story.method) == (me.id, "Ask")
     assert story.started_at.ToSeconds() >= me.created_at.ToSeconds()
