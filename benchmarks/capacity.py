@@ -128,18 +128,26 @@ def _document(number: int) -> str:
 
 def _used() -> tuple[float, dict[str, int]]:
     """Return the CPU seconds that this process and all below it have used, and their memory in bytes by program."""
-    seconds, memory = 0.0, dict.fromkeys(("PostgreSQL", "Milvus Lite", "the server"), 0)
+    seconds, memory = 0.0, dict.fromkeys(("PostgreSQL", "Milvus Lite", "the readers", "the server"), 0)
     for pid in _family():
         try:
             name, _, rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")
             resident = Path(f"/proc/{pid}/smaps_rollup").read_text().split("Pss:")[1].split()[0]
+            command = Path(f"/proc/{pid}/cmdline").read_text()
         except OSError:
             continue  # it has ended meanwhile; its parent counts its time
         user, system, children_user, children_system = map(int, rest.split()[11:15])
         seconds += (user + system + children_user + children_system) / TICKS
-        program = "the server" if pid == os.getpid() else "PostgreSQL" if "(postgres" in name else "Milvus Lite"
-        memory[program] += int(resident) * 1024
+        memory[_program(pid, name, command)] += int(resident) * 1024
     return seconds, memory
+
+
+def _program(pid: int, name: str, command: str) -> str:
+    if pid == os.getpid():
+        return "the server"
+    if "(postgres" in name:
+        return "PostgreSQL"
+    return "the readers" if "server.ingestion.extraction" in command else "Milvus Lite"
 
 
 def _family() -> Iterator[int]:

@@ -1,95 +1,62 @@
-"""The reader process: one file in, one JSON line per page out.
+"""The parent of the readers: imports what they need and forks one for each file. It never looks at a file itself.
 
-    python -m server.ingestion.extraction '{"path": …, "type": …, "first_page": 1, "language": "", "limits": {…}}'
-
-It limits its own memory and CPU time before it looks at the file, and dies with the server that started it.
+Started by `readers.Readers`, whose end of a Unix socket is its standard input. Each message there brings the end of a
+channel on which one line, the task, waits: `{"path": …, "type": …, "first_page": 1, "language": "", "limits": {…}}`.
+The reader answers on it by a JSON line for each page, whoever waits for the reader by a last one, `{"ended": code}`.
+When the server goes, its ends of all of these close, and nothing of this is left.
 """
 
-import ctypes
+import contextlib
 import json
 import os
-import resource
+import select
 import signal
+import socket
 import sys
-import warnings
-from dataclasses import asdict
-from pathlib import Path
-from typing import TextIO
+from typing import Any, NoReturn
 
-from server.ingestion.extraction.page import ExtractionFailed, Failure, Limits, Page
-
-_PR_SET_PDEATHSIG = 1
-_OPEN_FILES = 64
-_WRITTEN_FILE_BYTES = 0
+from server.ingestion.extraction.reader import prepare
+from server.ingestion.extraction.reading import read
 
 
 def main() -> int:
-    """Read the task from the command line and print what becomes of it."""
-    task = json.loads(sys.argv[1])
-    limits = Limits(**task["limits"])
-    output = _private_output()
-    _confine(limits)
-    try:
-        _read(task, limits, output)
-    except ExtractionFailed as failed:
-        _say(output, failure=failed.failure, detail=failed.detail)
-    except MemoryError:
-        _say(output, failure=Failure.MEMORY_LIMIT)
-    except Exception as error:  # noqa: BLE001 - readers raise whatever a malformed file makes them trip over
-        detail = "the file cannot be read to its end"
-        _say(output, failure=Failure.BROKEN_FILE, detail=detail, error=type(error).__name__)
-    else:
-        _say(output, done=True)
-    return 0
+    """Fork readers until the server closes its end."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # how a minder ends is of no interest
+    control = socket.socket(fileno=sys.stdin.fileno())
+    while True:
+        _, descriptors, _, _ = socket.recv_fds(control, 1, 1)
+        if not descriptors:
+            return 0
+        with socket.socket(fileno=descriptors[0]) as channel:
+            with channel.makefile("rb") as lines:
+                task = json.loads(lines.readline())
+            with contextlib.suppress(Exception):  # what is wrong there, the reader meets again and says
+                prepare(task["type"])
+            if os.fork() == 0:
+                control.close()
+                _mind(task, channel)
 
 
-def _read(task: dict[str, str], limits: Limits, output: TextIO) -> None:
-    from server.ingestion.extraction.reader import open_file
-
-    total, pages = open_file(Path(task["path"]), task["type"], int(task["first_page"]), task["language"], limits)
-    _say(output, pages_total=total)
-    characters = 0
-    for page in pages:
-        characters += len(page.text)
-        if characters > limits.characters:
-            raise ExtractionFailed(Failure.TOO_LARGE, f"more than {limits.characters} characters")
-        _say(output, page=_fields(page))
-
-
-def _fields(page: Page) -> dict[str, object]:
-    return asdict(page)
-
-
-def _say(output: TextIO, **message: object) -> None:
-    output.write(json.dumps(message) + "\n")
-    output.flush()
-
-
-def _private_output() -> TextIO:
-    """Keep the real output for our lines and send everything else that is printed to nowhere."""
-    output = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
-    warnings.simplefilter("ignore")
-    return output
-
-
-def _confine(limits: Limits) -> None:
-    """Give up what a reader does not need, for good."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    cpu_seconds = int(limits.timeout_seconds) + 1
-    for what, most in (
-        (resource.RLIMIT_AS, limits.memory_bytes),
-        (resource.RLIMIT_CPU, cpu_seconds),
-        (resource.RLIMIT_FSIZE, _WRITTEN_FILE_BYTES),
-        (resource.RLIMIT_NOFILE, _OPEN_FILES),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        _, hard = resource.getrlimit(what)
-        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(what, (most, most))
+def _mind(task: dict[str, Any], channel: socket.socket) -> NoReturn:
+    """Run a reader in a group of its own; end all of it when it is done or the server hangs up."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    running, held_while_it_runs = os.pipe()
+    reader = os.fork()
+    if reader == 0:
+        os.setpgid(0, 0)
+        os.close(running)
+        read(task, channel)
+        os._exit(0)
+    with contextlib.suppress(OSError):  # it may be there already: whoever is first makes the group
+        os.setpgid(reader, reader)
+    os.close(held_while_it_runs)
+    select.select([channel.fileno(), running], [], [])
+    os.killpg(reader, signal.SIGKILL)
+    _, status = os.waitpid(reader, 0)
+    with contextlib.suppress(OSError):
+        # A reader that was killed may have left half a line.
+        channel.sendall(b'\n{"ended": %d}\n' % os.waitstatus_to_exitcode(status))
+    os._exit(0)
 
 
 if __name__ == "__main__":

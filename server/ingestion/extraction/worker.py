@@ -1,11 +1,8 @@
-"""The server's side of extraction: starts the reader process, takes its pages, ends it when it passes its limits."""
+"""The server's side of extraction: has a file read, takes its pages, gives it up when it passes its limits."""
 
 import asyncio
-import contextlib
 import json
-import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,11 +11,10 @@ from typing import Any
 import structlog
 
 from server.ingestion.extraction.page import ExtractionFailed, Failure, Limits, Method, Page
+from server.ingestion.extraction.readers import Readers
 
 OCR_EXTRA_SECONDS = 30.0
 """What each page that needs OCR adds to the time a file may take."""
-_MESSAGE_BYTES = 64 * 1024 * 1024
-_ROOT = Path(__file__).parents[3]
 _KILLED_BY_CPU_LIMIT = -signal.SIGXCPU
 
 log = structlog.get_logger(__name__)
@@ -37,6 +33,7 @@ class Extraction:
     def __init__(self, limits: Limits, concurrency: int = 2) -> None:
         self._limits = limits
         self._slots = asyncio.Semaphore(concurrency)
+        self._readers = Readers()
 
     async def read(
         self, path: Path, file_type: str, *, first_page: int = 1, language: str = ""
@@ -49,14 +46,14 @@ class Extraction:
             "language": language,
             "limits": asdict(self._limits),
         }
-        async with self._slots, _reader(json.dumps(task)) as process:
-            async for message in self._messages(process):
+        async with self._slots, self._readers.reader(json.dumps(task)) as said:
+            async for message in self._messages(said):
                 yield message
 
-    async def _messages(self, process: asyncio.subprocess.Process) -> AsyncIterator[Opened | Page]:
+    async def _messages(self, said: asyncio.StreamReader) -> AsyncIterator[Opened | Page]:
         ends_at = asyncio.get_running_loop().time() + self._limits.timeout_seconds
         while True:
-            message = await _next(process, ends_at)
+            message = await _next(said, ends_at)
             if message.get("done"):
                 return
             if "failure" in message:
@@ -72,58 +69,32 @@ class Extraction:
             yield page
 
 
-@contextlib.asynccontextmanager
-async def _reader(task: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run a reader with all that it starts; nothing of it is left afterwards, however the block ends."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        # A reader lives for one file: what it does not look at when it starts is saved for each.
-        "-S",
-        "-m",
-        "server.ingestion.extraction",
-        task,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        start_new_session=True,
-        limit=_MESSAGE_BYTES,
-        env={
-            "PATH": os.defpath + ":/usr/local/bin",
-            "PYTHONPATH": os.pathsep.join([str(_ROOT), *filter(None, sys.path)]),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "LC_ALL": "C.UTF-8",
-            "OMP_THREAD_LIMIT": "1",
-            "OPENBLAS_NUM_THREADS": "1",
-        },
-    )
-    try:
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await asyncio.shield(process.wait())
-
-
-async def _next(process: asyncio.subprocess.Process, ends_at: float) -> dict[str, Any]:
-    if process.stdout is None:
-        raise ExtractionFailed(Failure.CRASHED, "the reader has no output")
+async def _next(said: asyncio.StreamReader, ends_at: float) -> dict[str, Any]:
+    """Return the next message; raise ExtractionFailed when there is none in time."""
     try:
         async with asyncio.timeout_at(ends_at):
-            line = await process.stdout.readline()
+            while line := await said.readline():
+                message = _message(line)
+                if message is not None:
+                    return message
     except TimeoutError:
         raise ExtractionFailed(Failure.TIME_LIMIT, "the file took too long to read") from None
     except ValueError:
         raise ExtractionFailed(Failure.TOO_LARGE, "a page is too long") from None
-    if line:
+    raise ExtractionFailed(Failure.CRASHED, "the reader was lost")
+
+
+def _message(line: bytes) -> dict[str, Any] | None:
+    """Return a message, None for half a one. Raises ExtractionFailed for the news that the reader has ended."""
+    try:
         message: dict[str, Any] = json.loads(line)
+    except ValueError:
+        return None
+    if "ended" not in message:
         return message
-    raise _ended_early(await process.wait())
-
-
-def _ended_early(code: int) -> ExtractionFailed:
-    if code == _KILLED_BY_CPU_LIMIT:
-        return ExtractionFailed(Failure.TIME_LIMIT, "the file took too much computing")
-    return ExtractionFailed(Failure.CRASHED, f"the reader ended with {code}")
+    if message["ended"] == _KILLED_BY_CPU_LIMIT:
+        raise ExtractionFailed(Failure.TIME_LIMIT, "the file took too much computing")
+    raise ExtractionFailed(Failure.CRASHED, f"the reader ended with {message['ended']}")
 
 
 def _page(fields: dict[str, Any]) -> Page:

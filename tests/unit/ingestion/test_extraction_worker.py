@@ -2,7 +2,13 @@
 
 import asyncio
 import os
+import select
+import signal
+import subprocess
+import sys
 import zipfile
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -28,19 +34,46 @@ async def failure(path: Path, file_type: FileType, limits: Limits | None = None)
     return failed.value.failure
 
 
-def children() -> set[str]:
-    """The processes that have this one as their parent."""
-    me = f"{os.getpid()}"
-    found = set()
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            command = (folder / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if fields[1] == me and b"server.ingestion.extraction" in command:
-            found.add(folder.name)
-    return found
+@dataclass(frozen=True)
+class Family:
+    """Who started whom, of all processes; a reader is three below the server and leads a group."""
+
+    parents: dict[int, int]
+    groups: dict[int, int]
+
+    @staticmethod
+    def now() -> "Family":
+        family = Family({}, {})
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                _, parent, group, *_ = (folder / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            family.parents[int(folder.name)], family.groups[int(folder.name)] = int(parent), int(group)
+        return family
+
+    def above(self, process: int, levels: int) -> int:
+        return process if levels == 0 else self.above(self.parents.get(process, 0), levels - 1)
+
+
+def readers(server: int | None = None) -> list[int]:
+    """The readers of a server, of this process by default."""
+    family = Family.now()
+    return [
+        process
+        for process, group in family.groups.items()
+        if group == process and family.above(process, 3) == (server or os.getpid())
+    ]
+
+
+def is_over(process: int) -> bool:
+    """Wait until a process has ended; False when it takes long."""
+    try:
+        descriptor = os.pidfd_open(process)
+    except ProcessLookupError:
+        return True
+    with closing(os.fdopen(descriptor)) as ends:
+        return bool(select.select([ends], [], [], 20)[0])
 
 
 async def test_pages_come_after_their_number_is_known() -> None:
@@ -58,7 +91,7 @@ async def test_a_reader_that_is_left_early_is_ended() -> None:
     messages = Extraction(Limits()).read(SAMPLES / "maths_suites.pdf", FileType.PDF)
     await anext(messages)
     await messages.aclose()
-    assert not children()
+    assert not readers()
 
 
 async def test_an_empty_file_is_named_so(tmp_path: Path) -> None:
@@ -77,7 +110,7 @@ async def test_a_file_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
     path = tmp_path / "a.pdf"
     path.write_bytes(pdfs.bomb(200))
     assert await failure(path, FileType.PDF, Limits(timeout_seconds=1.0)) is Failure.TIME_LIMIT
-    assert not children()
+    assert not readers()
 
 
 async def test_a_file_that_takes_too_much_memory_hurts_only_its_reader(tmp_path: Path) -> None:
@@ -105,7 +138,61 @@ async def test_two_readers_at_most_run_at_once() -> None:
 
     async def one() -> None:
         async for _ in extraction.read(SAMPLES / "maths_suites.pdf", FileType.PDF):
-            running.append(len(children()))
+            running.append(len(readers()))
 
     await asyncio.gather(*(one() for _ in range(4)))
-    assert max(running) <= 2
+    assert 0 < max(running) <= 2
+
+
+@pytest.fixture
+def endless(tmp_path: Path) -> Path:
+    """A file that keeps its reader busy after it said how many pages there are."""
+    path = tmp_path / "endless.pdf"
+    path.write_bytes(pdfs.bomb(600))
+    return path
+
+
+async def test_a_reader_holds_nothing_that_leads_to_the_next(endless: Path) -> None:
+    messages = Extraction(Limits()).read(endless, FileType.PDF)
+    await anext(messages)
+    (reader,) = readers()
+    held = [os.readlink(f"/proc/{reader}/fd/{descriptor}") for descriptor in os.listdir(f"/proc/{reader}/fd")]
+    await messages.aclose()
+    assert sum(name.startswith("socket:") for name in held) == 1
+
+
+async def test_a_file_is_read_after_the_readers_parent_was_killed(endless: Path) -> None:
+    extraction = Extraction(Limits())
+    messages = extraction.read(endless, FileType.PDF)
+    await anext(messages)
+    (reader,) = readers()
+    os.kill(Family.now().above(reader, 2), signal.SIGKILL)
+    await messages.aclose()
+    assert is_over(reader)
+    again = [message async for message in extraction.read(SAMPLES / "maths_suites.pdf", FileType.PDF)]
+    assert len(again) == 4
+
+
+def test_a_reader_ends_with_the_server(endless: Path) -> None:
+    server = subprocess.Popen([sys.executable, "-c", SERVER, endless], stdout=subprocess.PIPE)
+    with server, closing(server.stdout) as said:  # type: ignore[type-var]
+        assert said is not None
+        said.readline()
+        (reader,) = readers(server.pid)
+        minder, parent = (Family.now().above(reader, level) for level in (1, 2))
+        server.kill()
+        assert all(map(is_over, (reader, minder, parent)))
+
+
+SERVER = """
+import asyncio, sys
+from pathlib import Path
+from server.ingestion.extraction.page import Limits
+from server.ingestion.extraction.worker import Extraction
+
+async def main():
+    async for message in Extraction(Limits()).read(Path(sys.argv[1]), "application/pdf"):
+        print("opened", flush=True)
+
+asyncio.run(main())
+"""
