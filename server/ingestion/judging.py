@@ -124,8 +124,9 @@ def _mark_repeated(pages: list[JudgedPage]) -> list[JudgedPage]:
     """Leave out pages that nearly repeat an earlier one of the same document."""
     kept: list[JudgedPage] = []
     marked: list[JudgedPage] = []
+    comparison = Comparison()
     for page in pages:
-        original = _original(page, kept) if page.verdict is PageVerdict.INDEXED else None
+        original = _original(page, kept, comparison) if page.verdict is PageVerdict.INDEXED else None
         if original is not None:
             reason = f"The page repeats page {original.number}."
             page = replace(page, verdict=PageVerdict.DUPLICATE, reason=reason, duplicate_of=original.number)
@@ -135,9 +136,8 @@ def _mark_repeated(pages: list[JudgedPage]) -> list[JudgedPage]:
     return marked
 
 
-def _original(page: JudgedPage, earlier: Sequence[JudgedPage]) -> JudgedPage | None:
+def _original(page: JudgedPage, earlier: Sequence[JudgedPage], comparison: Comparison) -> JudgedPage | None:
     if page.fingerprint is None or not earlier:
         return None
     near = nearduplicate.candidates(page.fingerprint, [other.fingerprint or 0 for other in earlier])
-    comparison = Comparison(page.text) if len(near) else None
-    return next((earlier[int(at)] for at in near if comparison and comparison.repeats(earlier[int(at)].text)), None)
+    return next((earlier[int(at)] for at in near if comparison.repeats(page.text, earlier[int(at)].text)), None)

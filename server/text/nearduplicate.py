@@ -23,7 +23,6 @@ CANDIDATE_DISTANCE: Final = 12
 
 LONG_TEXT_WORDS: Final = 400
 DUPLICATE_JACCARD: Final = 0.6
-BANDS: Final = 4
 
 Shingles = NDArray[np.uint64]
 """Hashes of the character 4-grams of a canonical text, sorted, each once."""
@@ -44,10 +43,17 @@ def _gram_hashes(canonical_text: str) -> NDArray[np.uint64]:
     return np.asarray(hashes ^ (hashes >> np.uint64(31)))
 
 
+def _distinct(hashes: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.intp]]:
+    """Return hashes (at least one), sorted, each once, with how often it occurs; a few times as fast as np.unique."""
+    ordered = np.sort(hashes)
+    firsts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
+    return ordered[firsts], np.diff(firsts, append=len(ordered))
+
+
 def shingles(text: str) -> Shingles:
     """Return the set of a text's character 4-grams, hashed."""
     folded = canonical(text)
-    return np.unique(_gram_hashes(folded)) if folded else np.empty(0, dtype=np.uint64)
+    return _distinct(_gram_hashes(folded))[0] if folded else np.empty(0, dtype=np.uint64)
 
 
 def simhash(text: str) -> int:
@@ -58,7 +64,7 @@ def simhash(text: str) -> int:
     folded = canonical(text)
     if not folded:
         return 0
-    hashes, counts = np.unique(_gram_hashes(folded), return_counts=True)
+    hashes, counts = _distinct(_gram_hashes(folded))
     votes = np.zeros(64)
     for start in range(0, len(hashes), _HASHES_PER_BIT_BATCH):
         batch = hashes[start : start + _HASHES_PER_BIT_BATCH].astype("<u8")
@@ -76,11 +82,6 @@ def signed(simhash_value: int) -> int:
 def unsigned(stored: int) -> int:
     """Undo `signed`."""
     return stored % (1 << 64)
-
-
-def bands(simhash_value: int) -> tuple[int, ...]:
-    """Split a hash into 4 numbers of 16 bits: two hashes at most 3 bits apart share at least one of them."""
-    return tuple((simhash_value >> (16 * band)) & 0xFFFF for band in range(BANDS))
 
 
 def distance(first: int, second: int) -> int:

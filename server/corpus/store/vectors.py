@@ -16,13 +16,15 @@ Vector = NDArray[np.float32]
 KEPT = text(
     "SELECT content_hash, vector FROM embedding WHERE model = :model AND content_hash = ANY (CAST(:hashes AS text[]))"
 )
+# The vectors come as one value, which is sent as it is: an array of them would be spelled out in hexadecimal.
 KEEP = text(
     "INSERT INTO embedding (model, content_hash, vector)"
-    " SELECT :model, content_hash, vector FROM unnest(CAST(:hashes AS text[]), CAST(:vectors AS bytea[]))"
-    " AS made (content_hash, vector) ON CONFLICT DO NOTHING"
+    " SELECT :model, content_hash, substring(CAST(:vectors AS bytea) FROM (place::integer - 1) * :size + 1 FOR :size)"
+    " FROM unnest(CAST(:hashes AS text[])) WITH ORDINALITY AS made (content_hash, place) ON CONFLICT DO NOTHING"
 )
 # A chunk is locked until its reference is there, and referred to only if it is still what the vector was filed under:
-# whoever files it otherwise forgets the reference afterwards, or has done so before.
+# whoever files it otherwise forgets the reference afterwards, or has done so before. The ids stand there twice: a
+# planner that knows little of the table yet would go through all of it for each.
 REFER = text(
     "WITH made AS (SELECT * FROM unnest(CAST(:ids AS text[]), CAST(:hashes AS text[]), CAST(:namespaces AS text[]),"
     " CAST(:subjects AS text[]), CAST(:grades AS text[]), CAST(:languages AS text[]), CAST(:viewers AS uuid[]))"
@@ -30,7 +32,8 @@ REFER = text(
     " SELECT chunk.id, chunk.content_hash FROM chunk JOIN made ON made.id = chunk.id"
     " AND (made.content_hash, made.namespace, made.subject, made.grade, made.language)"
     " = (chunk.content_hash, chunk.namespace, chunk.subject, chunk.grade, chunk.language)"
-    " AND made.private_to IS NOT DISTINCT FROM chunk.private_to ORDER BY chunk.id FOR SHARE OF chunk)"
+    " AND made.private_to IS NOT DISTINCT FROM chunk.private_to"
+    " WHERE chunk.id = ANY (CAST(:ids AS text[])) ORDER BY chunk.id FOR SHARE OF chunk)"
     " INSERT INTO embedding_ref (index_name, chunk_id, model, dimensions, content_hash)"
     " SELECT :index_name, id, :model, :dimensions, content_hash FROM kept"
     " ON CONFLICT (index_name, chunk_id) DO UPDATE SET model = excluded.model, dimensions = excluded.dimensions,"
@@ -93,8 +96,10 @@ class VectorRefStore:
 
     async def keep(self, connection: AsyncConnection, model: str, made: Mapping[str, Vector]) -> None:
         """Keep vectors by content hash; one that is kept already stays."""
-        vectors = [vector.astype(STORED_TYPE, copy=False).tobytes() for vector in made.values()]
-        await connection.execute(KEEP, {"model": model, "hashes": list(made), "vectors": vectors})
+        vectors = np.stack(list(made.values())).astype(STORED_TYPE, copy=False)
+        size = vectors.shape[1] * STORED_TYPE.itemsize
+        asked = {"model": model, "hashes": list(made), "vectors": vectors.tobytes(), "size": size}
+        await connection.execute(KEEP, asked)
 
     async def refer(
         self, connection: AsyncConnection, index: str, model: str, dimensions: int, chunks: Sequence[Chunk]

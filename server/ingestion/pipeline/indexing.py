@@ -1,7 +1,7 @@
 """The second half of a run: vectors for the chunks that lack them, and the end of those that are gone."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import structlog
 
@@ -17,6 +17,7 @@ from server.refusal import Refusal
 from server.vectors.port import Vector, VectorRow
 
 EMBED_BATCH = 128
+READ_CHUNKS = 8 * EMBED_BATCH
 MOST_HELD_VECTORS = 4_096
 """About 16 MB at 1,024 dimensions; longer documents read their vectors back from the database."""
 
@@ -49,9 +50,7 @@ class Indexing:
         Returns the last of them by content hash, as many as a run may hold, to spare reading them again.
         """
         kept: Kept = {}
-        after = ""
-        while chunks := await self._missing(run, space.index, after):
-            after = chunks[-1].id
+        async for chunks in self._missing(run, space.index):
             vectors = await self._vectors_of(run, space.embedder, chunks, {})
             if len(kept) < MOST_HELD_VECTORS:
                 kept |= vectors
@@ -84,9 +83,8 @@ class Indexing:
 
     async def _write(self, run: Run, space: Space, held: Kept, done: int | None = None) -> None:
         """Write what an index lacks of a document; `done` counts on, for the job's progress, from what it holds."""
-        after, embedder = "", space.embedder
-        while chunks := await self._missing(run, space.index, after):
-            after = chunks[-1].id
+        embedder = space.embedder
+        async for chunks in self._missing(run, space.index):
             vectors = await self._vectors_of(run, embedder, chunks, held)
             rows = [vector_row(chunk, vectors[chunk.content_hash]) for chunk in chunks]
             await self._stores.vectors.upsert(space.index, rows)
@@ -106,8 +104,15 @@ class Indexing:
                 self._unflushed = False
                 await self._stores.vectors.flush(index)
 
-    async def _missing(self, run: Run, index: str, after: str) -> list[Chunk]:
-        return await self._stores.refs.missing(index, document_id=run.job.document_id, after=after, limit=EMBED_BATCH)
+    async def _missing(self, run: Run, index: str) -> AsyncIterator[list[Chunk]]:
+        """Yield batches of the chunks that an index lacks, read several batches at a time."""
+        after: str | None = ""
+        document_id = run.job.document_id
+        while after is not None:
+            chunks = await self._stores.refs.missing(index, document_id=document_id, after=after, limit=READ_CHUNKS)
+            for start in range(0, len(chunks), EMBED_BATCH):
+                yield chunks[start : start + EMBED_BATCH]
+            after = chunks[-1].id if len(chunks) == READ_CHUNKS else None
 
     async def retire(self, run: Run, index: str, generation: int, expected: int) -> None:
         """Delete what earlier generations left, vectors first; raise CountsDiffer unless all counts agree."""

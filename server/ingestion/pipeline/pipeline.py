@@ -18,7 +18,7 @@ from server import caller
 from server.corpus.passage import Document
 from server.database.pool import Connection
 from server.ingestion.chunking import ChunkSize, PageText, TextChunk, chunk_pages
-from server.ingestion.duplicates import first_duplicate
+from server.ingestion.duplicates import originals
 from server.ingestion.extraction.page import ExtractionFailed, Failure, Page
 from server.ingestion.extraction.worker import Extraction, Opened
 from server.ingestion.job import Job
@@ -28,6 +28,7 @@ from server.ingestion.pipeline.indexing import Indexing, Targets
 from server.ingestion.pipeline.outcome import explain, main_language, why_nothing
 from server.ingestion.pipeline.run import Run, Superseded
 from server.ingestion.pipeline.stores import Stores
+from server.ingestion.pipeline.together import together
 from server.ingestion.removal import Removal
 from server.ingestion.scratch import Scratch
 from server.ingestion.service import Enqueue
@@ -101,11 +102,17 @@ class Pipeline:
     async def _ingest(self, run: Run) -> None:
         document = await self._stores.corpus.document(run.job.document_id)
         pages = await self._extract(run, document)
-        await run.advance(JobState.CHUNKING)
         judged = await asyncio.to_thread(judge, pages, run.job.placement.language)
-        await self._note(run, document, judged)
-        chunks = await asyncio.to_thread(self._chunk, document.id, judged)
-        generation = await self._write(run, document, judged, chunks)
+        chunks, _ = await together(
+            asyncio.to_thread(self._chunk, document.id, judged), self._note(run, document, judged)
+        )
+        if not chunks:
+            raise ExtractionFailed(Failure.NO_TEXT, why_nothing(judged))
+        generation = await self._begin(run, document, len(chunks))
+        await together(
+            self._write(run, document, generation, chunks),
+            self._link_duplicates(document, run.job.placement.namespace, judged),
+        )
         await run.advance(JobState.EMBEDDING)
         embedded = await self._indexing.live()
         vectors = await self._indexing.embed(run, embedded)
@@ -116,7 +123,7 @@ class Pipeline:
         await self._indexing.flush(space.index)
 
     async def _extract(self, run: Run, document: Document) -> list[Page]:
-        """Read the pages that no earlier run of the same file has read."""
+        """Read the pages that no earlier run of the same file has read, and move to the next state with the last."""
         async with self._stores.database.transaction() as connection:
             await self._pages.discard_others(connection, document.id, document.sha256)
             pages = await self._pages.read(connection, document.id, document.sha256)
@@ -135,18 +142,20 @@ class Pipeline:
                     continue
                 batch.append(message)
                 if len(batch) >= PAGE_BATCH and (loop.time() >= keep_at or len(batch) >= MOST_PAGES_HELD):
-                    await self._keep(run, document, pages, batch)
+                    async with self._stores.database.transaction() as connection:
+                        await self._keep(connection, run, document, pages, batch)
                     keep_at = loop.time() + PAGE_BATCH_SECONDS
-            await self._keep(run, document, pages, batch)
+        async with self._stores.database.transaction() as connection:
+            await self._keep(connection, run, document, pages, batch)
+            await run.advance(JobState.CHUNKING, connection)
         return pages
 
-    async def _keep(self, run: Run, document: Document, pages: list[Page], batch: list[Page]) -> None:
-        if not batch:
-            return
+    async def _keep(
+        self, connection: Connection, run: Run, document: Document, pages: list[Page], batch: list[Page]
+    ) -> None:
         pages.extend(batch)
-        async with self._stores.database.transaction() as connection:
-            await run.report(connection, pages_done=len(pages))
-            await self._pages.add(connection, document.id, document.sha256, batch)
+        await run.report(connection, pages_done=len(pages))
+        await self._pages.add(connection, document.id, document.sha256, batch)
         batch.clear()
 
     async def _download(self, document: Document, path: Path) -> None:
@@ -163,10 +172,7 @@ class Pipeline:
         texts = (
             PageText(page.number, page.text, page.language) for page in pages if page.verdict is PageVerdict.INDEXED
         )
-        chunks = list(chunk_pages(document_id, texts, self._settings.chunk_sizes))
-        if not chunks:
-            raise ExtractionFailed(Failure.NO_TEXT, why_nothing(pages))
-        return chunks
+        return list(chunk_pages(document_id, texts, self._settings.chunk_sizes))
 
     async def _note(self, run: Run, document: Document, pages: Sequence[JudgedPage]) -> None:
         """Write the verdict on every page, also of a document that will fail by them."""
@@ -184,23 +190,24 @@ class Pipeline:
                 language=language,
             )
 
-    async def _write(
-        self, run: Run, document: Document, pages: Sequence[JudgedPage], chunks: Sequence[TextChunk]
-    ) -> int:
-        """Write the texts; the chunks of earlier generations stay until the new ones have vectors."""
+    async def _begin(self, run: Run, document: Document, chunks_total: int) -> int:
+        """File the document where it is wanted and return the number of this generation of its chunks."""
         corpus, where = self._stores.corpus, run.job.placement
         async with self._stores.database.transaction() as connection:
-            await run.report(connection, chunks_total=len(chunks))
+            await run.report(connection, chunks_total=chunks_total)
             if (document.namespace, document.subject, document.grade) != (where.namespace, where.subject, where.grade):
                 await corpus.file_document(connection, document.id, where.namespace, where.subject, where.grade)
                 await self._forget_vectors(connection, document.id)
-            generation = await corpus.begin_generation(connection, document.id)
-        await self._link_duplicates(document, where.namespace, pages)
+            return await corpus.begin_generation(connection, document.id)
+
+    async def _write(self, run: Run, document: Document, generation: int, chunks: Sequence[TextChunk]) -> None:
+        """Write the texts; the chunks of earlier generations stay until the new ones have vectors."""
         for start in range(0, len(chunks), WRITE_BATCH):
             async with self._stores.database.transaction() as connection:
                 await run.report(connection)
-                await corpus.write_chunks(connection, document.id, generation, chunks[start : start + WRITE_BATCH])
-        return generation
+                await self._stores.corpus.write_chunks(
+                    connection, document.id, generation, chunks[start : start + WRITE_BATCH]
+                )
 
     async def _forget_vectors(self, connection: Connection, document_id: UUID) -> None:
         """Have all vectors of a document written again: what they are filed under has changed."""
@@ -216,13 +223,11 @@ class Pipeline:
             )
         if not candidates:
             return
-        found = await asyncio.to_thread(
-            lambda: {number: first_duplicate(indexed[number].text, others) for number, others in candidates.items()}
-        )
+        texts = {number: page.text for number, page in indexed.items()}
+        found = await asyncio.to_thread(originals, texts, candidates)
         async with self._stores.database.transaction() as connection:
             for number, original in found.items():
-                if original is not None:
-                    await self._pages.link(connection, document.id, number, original)
+                await self._pages.link(connection, document.id, number, original)
 
     async def _step_aside(self, run: Run) -> None:
         """Stop without a trace: of a cancelled job, also what this run may have written since."""

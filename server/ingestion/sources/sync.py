@@ -13,7 +13,7 @@ from server.blobs.port import BlobStore, holds
 from server.corpus.passage import Document, NewDocument
 from server.corpus.service import CorpusService
 from server.database.pool import Connection, Database
-from server.ingestion.duplicates import first_duplicate
+from server.ingestion.duplicates import originals
 from server.ingestion.extraction import html
 from server.ingestion.extraction.filetype import FileType
 from server.ingestion.extraction.page import ExtractionFailed, Page
@@ -210,9 +210,9 @@ class SourceSync:
             candidates = await self._pages.near(connection, but, None, source.plan.placement.namespace, indexed)
         if any(page.number not in candidates for page in indexed):
             return None
-        originals = [await asyncio.to_thread(first_duplicate, page.text, candidates[page.number]) for page in indexed]
-        found = [original.document_id for original in originals if original is not None]
-        return found[0] if len(found) == len(indexed) else None
+        texts = {page.number: page.text for page in indexed}
+        found = await asyncio.to_thread(originals, texts, candidates)
+        return next(iter(found.values())).document_id if found and len(found) == len(indexed) else None
 
     async def _ingest(self, source: Source, address: str, content: _Content) -> Document:
         """Store the page's bytes and ask for their ingestion, under the document it was before if there is one."""

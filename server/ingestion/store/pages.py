@@ -1,16 +1,18 @@
 """Pages as read, their verdicts, and the search for pages that nearly repeat them in other documents."""
 
+import asyncio
 from collections.abc import Sequence
-from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, text
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from server.ingestion.duplicates import StoredPage
 from server.ingestion.extraction.page import Method, Page
 from server.ingestion.judging import JudgedPage
-from server.text.nearduplicate import CANDIDATE_DISTANCE, LONG_TEXT_WORDS, signed
+from server.text.nearduplicate import candidates, signed
 
 READER_VERSION = 1
 """Raise it when extraction changes: pages of an older reader are read again."""
@@ -48,40 +50,20 @@ LINK = text(
     "UPDATE page SET duplicate_document_id = :other_id, duplicate_number = :other_number"
     " WHERE document_id = :document_id AND number = :number"
 )
-_SAME_BAND = " OR ".join(
-    f"((page.fingerprint >> {shift}) & 65535) = ((asked.fingerprint >> {shift}) & 65535)" for shift in (48, 32, 16, 0)
-)
-_ASKED = (
-    "unnest(CAST(:numbers AS int[]), CAST(:fingerprints AS bigint[]), CAST(:words AS int[]))"
-    " AS asked (number, fingerprint, words)"
-)
-_ELIGIBLE = (
-    "page.document_id <> :document_id AND page.verdict = 'indexed' AND page.fingerprint IS NOT NULL"
-    " AND document.namespace = :namespace"
+# Which pages are near is found here, by fingerprints alone, which come as one value: PostgreSQL takes a hundred times
+# as long to compare two of them, and uses no index on their bits behind row-level security.
+SHELF = text(
+    "SELECT string_agg(uuid_send(page.document_id) || int4send(page.number) || int8send(page.fingerprint), '')"
+    " FROM page JOIN document ON document.id = page.document_id"
+    " WHERE page.document_id <> :document_id AND page.verdict = 'indexed' AND page.fingerprint IS NOT NULL"
+    " AND page.words BETWEEN :fewest_words AND :most_words AND document.namespace = :namespace"
     " AND (document.visibility = 'shared' OR document.owner_id = CAST(:owner_id AS uuid))"
 )
-# Two fingerprints at most three bits apart share a band, which an index finds.
-NEAR_LONG = text(
-    "SELECT asked.number, page.document_id, page.number AS near_number, page.text"
-    f" FROM {_ASKED} JOIN page ON ({_SAME_BAND}) JOIN document ON document.id = page.document_id"
-    f" WHERE {_ELIGIBLE} AND bit_count(CAST(page.fingerprint # asked.fingerprint AS bit(64))) <= :distance"
-)
-# Texts too short for that distance are compared with all of about their length: of the namespace's pages only the
-# fingerprints are gone through, and texts are read for the few that are near.
-NEAR_SHORT = text(
-    "WITH shelf AS MATERIALIZED ("
-    " SELECT page.document_id, page.number, page.fingerprint, page.words"
-    f" FROM page JOIN document ON document.id = page.document_id WHERE {_ELIGIBLE}"
-    " AND page.words BETWEEN :fewest_words AND :most_words"
-    "), near AS MATERIALIZED ("
-    " SELECT asked.number, shelf.document_id, shelf.number AS near_number,"
-    " row_number() OVER (PARTITION BY asked.number"
-    " ORDER BY bit_count(CAST(shelf.fingerprint # asked.fingerprint AS bit(64)))) AS place"
-    f" FROM {_ASKED} JOIN shelf"
-    " ON bit_count(CAST(shelf.fingerprint # asked.fingerprint AS bit(64))) <= :distance"
-    ") SELECT near.number, near.document_id, near.near_number, page.text FROM near"
-    " JOIN page ON page.document_id = near.document_id AND page.number = near.near_number"
-    " WHERE place <= :most ORDER BY near.number, place"
+_SHELVED = np.dtype([("document", "V16"), ("number", ">i4"), ("fingerprint", ">u8")])
+TEXTS = text(
+    "SELECT place, page.document_id, page.number, page.text"
+    " FROM unnest(CAST(:documents AS uuid[]), CAST(:numbers AS int[])) WITH ORDINALITY AS near (id, number, place)"
+    " JOIN page ON page.document_id = near.id AND page.number = near.number"
 )
 
 
@@ -139,29 +121,25 @@ class PageStore:
     ) -> dict[int, list[StoredPage]]:
         """Return, by page number, pages of other documents for the same readers that are worth a comparison."""
         compared = [page for page in pages if page.fingerprint is not None]
-        long = [page for page in compared if page.words >= LONG_TEXT_WORDS]
-        short = [page for page in compared if page.words < LONG_TEXT_WORDS]
-        shared: dict[str, object] = {
+        if not compared:
+            return {}
+        lengths = [page.words for page in compared]
+        asked = {
             "document_id": document_id,
             "owner_id": owner_id,
             "namespace": namespace,
-            "distance": CANDIDATE_DISTANCE,
+            "fewest_words": int(min(lengths) / _LENGTH_RATIO),
+            "most_words": int(max(lengths) * _LENGTH_RATIO),
         }
-        rows: list[Row[Any]] = []
-        if long:
-            rows += (await connection.execute(NEAR_LONG, shared | _asked(long))).all()
-        if short:
-            lengths = [page.words for page in short]
-            limits = {
-                "fewest_words": int(min(lengths) / _LENGTH_RATIO),
-                "most_words": int(max(lengths) * _LENGTH_RATIO),
-                "most": _MOST_CANDIDATES,
-            }
-            rows += (await connection.execute(NEAR_SHORT, shared | _asked(short) | limits)).all()
-        found: dict[int, list[StoredPage]] = {}
-        for row in rows:
-            found.setdefault(row.number, []).append(StoredPage(row.document_id, row.near_number, row.text))
-        return found
+        shelf = np.frombuffer((await connection.execute(SHELF, asked)).scalar_one() or b"", _SHELVED)
+        near = await asyncio.to_thread(_nearest, compared, shelf["fingerprint"].astype(np.uint64))
+        wanted = sorted({at for places in near.values() for at in places})
+        if not wanted:
+            return {}
+        documents = [UUID(bytes=document.tobytes()) for document in shelf["document"][wanted]]
+        rows = await connection.execute(TEXTS, {"documents": documents, "numbers": shelf["number"][wanted].tolist()})
+        stored = {wanted[row.place - 1]: StoredPage(row.document_id, row.number, row.text) for row in rows}
+        return {number: [stored[at] for at in places if at in stored] for number, places in near.items()}
 
     async def link(self, connection: AsyncConnection, document_id: UUID, number: int, other: StoredPage) -> None:
         """Note that a page nearly repeats a page of another document."""
@@ -176,9 +154,7 @@ class PageStore:
         )
 
 
-def _asked(pages: Sequence[JudgedPage]) -> dict[str, object]:
-    return {
-        "numbers": [page.number for page in pages],
-        "fingerprints": [signed(page.fingerprint or 0) for page in pages],
-        "words": [page.words for page in pages],
-    }
+def _nearest(pages: Sequence[JudgedPage], fingerprints: NDArray[np.uint64]) -> dict[int, list[int]]:
+    """Return where the few fingerprints nearest to each page's own are, nearest first, for pages that have any."""
+    near = {page.number: candidates(page.fingerprint or 0, fingerprints)[:_MOST_CANDIDATES] for page in pages}
+    return {number: places.tolist() for number, places in near.items() if len(places)}
