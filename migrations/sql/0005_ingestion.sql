@@ -91,6 +91,11 @@ COMMENT ON TABLE page IS 'Pages as read, with the verdict on each; the text lets
 COMMENT ON COLUMN page.reader_version IS 'Pages of an older reader are read again';
 COMMENT ON COLUMN page.fingerprint IS '64-bit SimHash of the canonical text, as a signed number';
 COMMENT ON COLUMN page.duplicate_document_id IS 'Document of the page that this one nearly repeats';
+-- Two fingerprints that differ in at most three bits agree in at least one of these four bands of 16 bits.
+CREATE INDEX page_band_0 ON page (((fingerprint >> 48) & 65535)) WHERE fingerprint IS NOT NULL;
+CREATE INDEX page_band_1 ON page (((fingerprint >> 32) & 65535)) WHERE fingerprint IS NOT NULL;
+CREATE INDEX page_band_2 ON page (((fingerprint >> 16) & 65535)) WHERE fingerprint IS NOT NULL;
+CREATE INDEX page_band_3 ON page ((fingerprint & 65535)) WHERE fingerprint IS NOT NULL;
 CREATE INDEX page_words ON page (words) WHERE fingerprint IS NOT NULL;
 
 CREATE TABLE document_remains (
