@@ -16,7 +16,7 @@ from server.caller import Tier
 from server.config import Settings
 from server.database.cancellation import cancelled
 from server.edge.health import Health, Probe
-from server.edge.http import IDLE_SECONDS, HttpPort
+from server.edge.http import HttpPort
 from server.edge.limits import Limits, Rates
 from server.edge.limits.windows import windows
 from server.edge.middleware import Middleware
@@ -110,7 +110,7 @@ class Edge:
         """Take nothing new, let running calls end for a while, close both ports."""
         if self._grpc is not None and self._http is not None:
             # What still came in by HTTP would meet a gRPC server that takes nothing new.
-            await self._http.close(min(IDLE_SECONDS, grace_seconds))
+            await self._http.close(grace_seconds)
             await asyncio.gather(self._grpc.drain(grace_seconds), self._http.stop(grace_seconds))
         await self._windows.close()
 

@@ -151,32 +151,37 @@ class HttpPort:
                 raise EdgeError(f"{self._setting}: {self._listen} could not be served.")
             await asyncio.sleep(0.01)
 
-    async def close(self, idle_seconds: float = IDLE_SECONDS) -> None:
-        """Take no new connections, and ask who has one to close it with the next answer; running ones go on.
+    async def close(self, grace_seconds: float, idle_seconds: float = IDLE_SECONDS) -> None:
+        """Take no new connections, and ask who has one to close it with the next answer; then close the idle ones.
 
-        Returns when no connection is idle any more, at the latest after `idle_seconds`: only `stop` cuts those left.
+        Returns when no connection is idle any more, so that no request can come; running ones have `grace_seconds`.
         """
         self._front.closing = True
         for listening in self._server.servers:
             listening.close()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(idle_seconds):
-                while self._idle_connections():  # noqa: ASYNC110 - uvicorn has no event
-                    await asyncio.sleep(0.01)
+        await self._until_none_is_idle(min(idle_seconds, grace_seconds))
+        self._end(grace_seconds)
+        await self._until_none_is_idle(idle_seconds)
 
     async def stop(self, grace_seconds: float) -> None:
         """Take no new requests and let running ones end for a while."""
-        # Idle connections need a moment even when running requests get none.
-        self._server.config.timeout_graceful_shutdown = max(1, math.ceil(grace_seconds))
-        self._server.should_exit = True
+        self._end(grace_seconds)
         if self._serving is not None:
             await self._serving
         if self._channel is not None:
             await self._channel.close()
 
-    def _idle_connections(self) -> int:
+    def _end(self, grace_seconds: float) -> None:
+        # Idle connections need a moment even when running requests get none.
+        self._server.config.timeout_graceful_shutdown = max(1, math.ceil(grace_seconds))
+        self._server.should_exit = True
+
+    async def _until_none_is_idle(self, seconds: float) -> None:
         state = self._server.server_state
-        return len(state.connections) - len(state.tasks)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while len(state.connections) > len(state.tasks):  # noqa: ASYNC110 - uvicorn has no event
+                    await asyncio.sleep(0.01)
 
     def _open_channel(self) -> grpc.aio.Channel:
         assert self._channel is not None

@@ -55,8 +55,7 @@ class Following:
                 if place < standing.last_sequence:
                     raise EventsGone
                 return
-            if standing.abandoned:
-                await self._recovery.recover(answer_id)
+            if standing.abandoned and await self._recovery.recover(answer_id):
                 continue
             quiet = 0 if events else quiet + 1
             await asyncio.sleep(POLL_SECONDS[min(quiet, len(POLL_SECONDS) - 1)])

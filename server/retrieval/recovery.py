@@ -26,6 +26,11 @@ class Recovery:
     def __init__(self, means: Means) -> None:
         self._means = means
 
+    @property
+    def process_id(self) -> UUID:
+        """Return whose answers are this process's."""
+        return self._means.process_id
+
     async def recover(self, answer_id: UUID | None = None, *, others_are_dead: bool = False) -> int:
         """Close abandoned answers (or only this one); returns how many.
 

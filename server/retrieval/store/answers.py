@@ -44,8 +44,8 @@ REQUEST_CANCEL = text(
 TAKE_OVER = text(
     "UPDATE answer SET process_id = :process_id,"
     " lease_expires_at = clock_timestamp() + make_interval(secs => :lease_seconds)"
-    " WHERE id IN (SELECT id FROM answer WHERE state = 'running' AND process_id <> :process_id"
-    "  AND (lease_expires_at < clock_timestamp() OR :others_are_dead)"
+    " WHERE id IN (SELECT id FROM answer WHERE state = 'running'"
+    "  AND (lease_expires_at < clock_timestamp() OR :others_are_dead AND process_id <> :process_id)"
     "  AND (CAST(:answer_id AS uuid) IS NULL OR id = :answer_id)"
     "  ORDER BY created_at LIMIT :many FOR UPDATE SKIP LOCKED)"
     " RETURNING id, user_id, conversation_id, request_id, reservation_id, delivered_tokens, last_sequence"
@@ -185,7 +185,10 @@ class AnswerStore:
         others_are_dead: bool = False,
         many: int = 100,
     ) -> list[Orphan]:
-        """Become the process of running answers whose lease is over (of all others when those are known dead)."""
+        """Become the process of running answers whose lease is over (of all others' when those are known dead).
+
+        Also of this process's own: one that it took over and could not close must not wait for another process.
+        """
         values = {
             "process_id": process_id,
             "lease_seconds": lease_seconds,

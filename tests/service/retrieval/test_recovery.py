@@ -10,7 +10,7 @@ import pytest
 
 from server.caller import Caller, acting_as
 from server.refusal import EventsGone, ModelUnavailable
-from server.retrieval.events import Ending, Event
+from server.retrieval.events import Ending, Event, Progress, Stage
 from tests.service.retrieval.retrieving import ANSWER, Process, events_of, question, text_of
 
 
@@ -22,7 +22,9 @@ async def stuck(process: Process, who: Caller, after_words: int) -> tuple[UUID, 
         answer_id = await process.room.answers.ask(question())
         async for event in process.room.answers.follow(answer_id):
             shown.append(event)
-            if text_of(shown) == "".join(ANSWER[:after_words]) and len(shown) >= 2:
+            # Only then nothing is being written, and its row can be taken.
+            answering = Progress(Stage.ANSWERING) in [each.payload for each in shown]
+            if answering and text_of(shown) == "".join(ANSWER[:after_words]):
                 break
     return answer_id, shown
 
@@ -65,6 +67,19 @@ async def test_an_answer_that_died_before_its_first_word_is_free(start_process, 
         with pytest.raises(ModelUnavailable):
             await events_of(alive, student, answer_id)
     assert [kind for kind, _ in settlements(owner, student)] == ["refund"]
+
+
+async def test_what_a_process_took_over_and_could_not_close_it_closes_later(
+    start_process, student: Caller, owner
+) -> None:
+    async with start_process() as dead, start_process() as alive:
+        answer_id, _ = await stuck(dead, student, 2)
+        owner.execute(
+            "UPDATE answer SET process_id = %s, lease_expires_at = now() WHERE id = %s",
+            [alive.room.recovery.process_id, answer_id],
+        )
+        assert (await events_of(alive, student, answer_id))[-1].payload.ending is Ending.INTERRUPTED
+    assert len([kind for kind, _ in settlements(owner, student) if kind == "charge"]) == 1
 
 
 async def test_a_follower_closes_the_answer_it_waits_for(start_process, student: Caller) -> None:
