@@ -8,6 +8,7 @@ from typing import Final
 from server.models.local.grammar import grammar
 from server.models.local.keyterms import Key, KeyKind
 from server.text.analysis import terms
+from server.text.detection import prevailing_script
 from server.text.fold import canonical
 from server.text.glossary import entries
 from server.text.language import Language
@@ -20,10 +21,18 @@ LATEST_YEAR: Final = 2100
 def distractors(
     key: Key, sentence: str, others: Sequence[Key], language: Language, wanted: int, rng: random.Random
 ) -> list[str]:
-    """Return up to `wanted` different wrong answers for a key, none of which the sentence itself holds."""
+    """Return up to `wanted` different wrong answers for a key, none of which the sentence itself holds.
+
+    Sources may be in several languages: a word in another script would give itself away.
+    """
     if key.kind is KeyKind.NUMBER:
         return _distinct(key, sentence, _numbers(key.text, others, rng), wanted)
-    wordy = [other for other in others if other.kind is not KeyKind.NUMBER]
+    script = prevailing_script(key.text)
+    wordy = [
+        other
+        for other in others
+        if other.kind is not KeyKind.NUMBER and prevailing_script(other.text) in (script, None)
+    ]
     same = [other.text for other in wordy if (other.kind, other.subject) == (key.kind, key.subject)]
     related = _glossary_terms(key, language)
     spare = [other.text for other in wordy if other.kind in (key.kind, KeyKind.TERM, KeyKind.NOUN)]

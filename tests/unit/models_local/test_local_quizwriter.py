@@ -1,5 +1,7 @@
 """Quizzes from sentences: backed by quotes, repeatable, with wrong answers that are wrong."""
 
+import random
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -117,8 +119,6 @@ def test_keys_are_what_teaches_most():
 @settings(deadline=None)
 @given(st.integers(1, 10**7), st.integers(0, 99))
 def test_a_wrong_number_looks_like_the_right_one(value, seed):
-    import random
-
     text = str(value)
     sentence = f"La valeur est {text} unités."
     key = Key(text, 14, 14 + len(text), KeyKind.NUMBER, 1.0)
@@ -126,6 +126,15 @@ def test_a_wrong_number_looks_like_the_right_one(value, seed):
     assert len(wrong) == len(set(wrong)) == 3
     assert text not in wrong
     assert all(option.isdigit() and int(option) > 0 for option in wrong)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_wrong_word_is_in_the_script_of_the_right_one(seed):
+    sentence = "La force s'exprime en newton."
+    right = Key("newton", 22, 28, KeyKind.NOUN, 1.0)
+    others = [Key(word, 0, len(word), KeyKind.NOUN, 1.0) for word in ("القانون", "موريتانيا", "courant", "moment")]
+    wrong = distractors(right, sentence, others, Language.FRENCH, 3, random.Random(seed))
+    assert sorted(wrong) == ["courant", "moment"]
 
 
 @settings(deadline=None, max_examples=40)
