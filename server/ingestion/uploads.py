@@ -111,10 +111,8 @@ class Uploads:
         """
         async with self._database.transaction() as connection:
             upload = await self._store.get(connection, upload_id)
-        if upload is None:
-            raise NotFound
         lost = ""
-        if upload.document_id is None:
+        if upload is not None and upload.document_id is None:
             await self._check(upload)
             lost = await self._filing.lost(_new(upload))
         unneeded: list[str] = []

@@ -12,7 +12,7 @@ from server.caller import Caller
 from server.corpus.passage import Visibility
 from server.ingestion.store.uploads import Announced
 from server.ingestion.uploads import FileDescription
-from server.refusal import Conflict, Forbidden, NotFound, UploadRefused
+from server.refusal import Conflict, Forbidden, NotFound, RequestIdReused, UploadRefused
 from tests.service.ingestion.ingesting import MATHS, MAX_BYTES, House, pieces, sample
 
 PDF = sample("hassaniya_as2ila_latin.pdf")
@@ -44,6 +44,14 @@ async def test_an_uploaded_file_becomes_a_document(house: House, teacher: Caller
     await put(house, ticket.upload_id, PDF)
     document = await house.uploads.complete_upload(ticket.upload_id)
     assert (document.title, document.size_bytes, document.owner_id) == ("lesson.pdf", len(PDF), teacher.user_id)
+
+
+async def test_a_completions_request_id_counts_before_its_upload_is_looked_for(house: House, teacher: Caller) -> None:
+    ticket, request_id = await house.uploads.create_upload(announced(), uuid4()), uuid4()
+    await put(house, ticket.upload_id, PDF)
+    await house.uploads.complete_upload(ticket.upload_id, request_id)
+    with pytest.raises(RequestIdReused):
+        await house.uploads.complete_upload(uuid4(), request_id)
 
 
 async def test_completing_twice_gives_the_same_document(house: House, teacher: Caller) -> None:
