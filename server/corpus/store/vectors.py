@@ -1,5 +1,6 @@
 """SQL of kept vectors (by what they were made from) and of references (which index holds which chunk)."""
 
+import json
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
@@ -23,17 +24,12 @@ KEEP = text(
     " FROM unnest(CAST(:hashes AS text[])) WITH ORDINALITY AS made (content_hash, place) ON CONFLICT DO NOTHING"
 )
 # A chunk is locked until its reference is there, and referred to only if it is still what the vector was filed under:
-# whoever files it otherwise forgets the reference afterwards, or has done so before. The ids stand there twice: a
-# planner that knows little of the table yet would go through all of it for each.
+# whoever files it otherwise forgets the reference afterwards, or has done so before. Not a join: a planner that knows
+# little of the table yet would go through all of it for each chunk.
 REFER = text(
-    "WITH made AS (SELECT * FROM unnest(CAST(:ids AS text[]), CAST(:hashes AS text[]), CAST(:namespaces AS text[]),"
-    " CAST(:subjects AS text[]), CAST(:grades AS text[]), CAST(:languages AS text[]), CAST(:viewers AS uuid[]))"
-    " AS made (id, content_hash, namespace, subject, grade, language, private_to)), kept AS ("
-    " SELECT chunk.id, chunk.content_hash FROM chunk JOIN made ON made.id = chunk.id"
-    " AND (made.content_hash, made.namespace, made.subject, made.grade, made.language)"
-    " = (chunk.content_hash, chunk.namespace, chunk.subject, chunk.grade, chunk.language)"
-    " AND made.private_to IS NOT DISTINCT FROM chunk.private_to"
-    " WHERE chunk.id = ANY (CAST(:ids AS text[])) ORDER BY chunk.id FOR SHARE OF chunk)"
+    "WITH kept AS (SELECT id, content_hash FROM chunk WHERE id = ANY (CAST(:ids AS text[]))"
+    " AND CAST(:made AS jsonb) -> id"
+    " = jsonb_build_array(content_hash, namespace, subject, grade, language, private_to) ORDER BY id FOR SHARE)"
     " INSERT INTO embedding_ref (index_name, chunk_id, model, dimensions, content_hash)"
     " SELECT :index_name, id, :model, :dimensions, content_hash FROM kept"
     " ON CONFLICT (index_name, chunk_id) DO UPDATE SET model = excluded.model, dimensions = excluded.dimensions,"
@@ -105,17 +101,13 @@ class VectorRefStore:
         self, connection: AsyncConnection, index: str, model: str, dimensions: int, chunks: Sequence[Chunk]
     ) -> set[str]:
         """Note that an index holds the vectors of chunks; returns those that are still as they are given here."""
+        made = {chunk.id: _filed(chunk) for chunk in chunks}
         asked = {
             "index_name": index,
             "model": model,
             "dimensions": dimensions,
-            "ids": [chunk.id for chunk in chunks],
-            "hashes": [chunk.content_hash for chunk in chunks],
-            "namespaces": [chunk.namespace for chunk in chunks],
-            "subjects": [chunk.subject for chunk in chunks],
-            "grades": [chunk.grade for chunk in chunks],
-            "languages": [chunk.language for chunk in chunks],
-            "viewers": [chunk.owner_id if chunk.private else None for chunk in chunks],
+            "ids": list(made),
+            "made": json.dumps(made),
         }
         return set((await connection.execute(REFER, asked)).scalars())
 
@@ -181,6 +173,12 @@ class VectorRefStore:
     async def sweep(self, connection: AsyncConnection, days: int) -> int:
         """Delete vectors that no index has needed since they were made, at least `days` ago; returns how many."""
         return (await connection.execute(SWEEP, {"days": days})).rowcount
+
+
+def _filed(chunk: Chunk) -> list[str | None]:
+    """Return what a vector depends on, as `REFER` compares it."""
+    viewer = str(chunk.owner_id) if chunk.private else None
+    return [chunk.content_hash, chunk.namespace, chunk.subject, chunk.grade, chunk.language, viewer]
 
 
 def _vector(stored: bytes) -> Vector:

@@ -51,8 +51,8 @@ class _Parent:
         self._control, theirs = socket.socketpair()
         with theirs:
             process = subprocess.Popen(
-                # What it does not look at when it starts is saved.
-                [sys.executable, "-S", "-m", "server.ingestion.extraction"],
+                # Nothing is looked for but along this path, least of all in the folder that the server was started in.
+                [sys.executable, "-SP", "-m", "server.ingestion.extraction"],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

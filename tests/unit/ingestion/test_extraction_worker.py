@@ -161,6 +161,15 @@ async def test_a_reader_holds_nothing_that_leads_to_the_next(endless: Path) -> N
     assert sum(name.startswith("socket:") for name in held) == 1
 
 
+async def test_a_reader_imports_nothing_from_the_folder_that_the_server_was_started_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "server").mkdir()
+    (tmp_path / "server" / "__init__.py").write_text("raise RuntimeError")
+    monkeypatch.chdir(tmp_path)
+    assert len(await read(SAMPLES / "maths_suites.pdf", FileType.PDF)) == 4
+
+
 async def test_a_file_is_read_after_the_readers_parent_was_killed(endless: Path) -> None:
     extraction = Extraction(Limits())
     messages = extraction.read(endless, FileType.PDF)
