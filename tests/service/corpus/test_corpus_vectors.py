@@ -1,6 +1,7 @@
 """Promises about kept vectors and embedding references."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from server.corpus.passage import Chunk
 from server.corpus.service import CorpusService
 from server.corpus.vectors import VectorRefs
 from server.database.pool import Database
+from server.text.language import Language
 
 Write = Callable[..., Any]
 INDEX = "chunks_a"
@@ -114,6 +116,36 @@ async def test_a_chunk_deleted_meanwhile_gets_no_reference(
         await corpus.delete_document(connection, document_id)
     await embed(database, refs, chunks)
     assert await refs.ids(INDEX) == set()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"content_hash": "c" * 64},
+        {"namespace": "elsewhere"},
+        {"subject": "another"},
+        {"grade": "another"},
+        {"language": Language.ARABIC},
+        {"private": True, "owner_id": UUID(int=7)},
+    ],
+    ids=str,
+)
+async def test_a_chunk_that_is_filed_otherwise_by_now_gets_no_reference(
+    database: Database, refs: VectorRefs, write: Write, change: dict[str, Any]
+) -> None:
+    await write(["un"])
+    (chunk,) = await refs.missing(INDEX)
+    await embed(database, refs, [replace(chunk, **change)])
+    assert await refs.ids(INDEX) == set()
+
+
+async def test_a_private_chunk_gets_its_reference(
+    database: Database, refs: VectorRefs, write: Write, teacher: Caller
+) -> None:
+    await write(["un"], teacher, private=True)
+    (chunk,) = await refs.missing(INDEX)
+    await embed(database, refs, [chunk])
+    assert await refs.ids(INDEX) == {chunk.id}
 
 
 async def test_dropping_the_references_of_an_index_keeps_the_vectors(
