@@ -19,6 +19,8 @@ SURE_LANGUAGE = 0.8
 MIN_COMPARED_WORDS = 20
 """Shorter pages (titles, chapter pages) repeat for good reasons and are not compared."""
 _FOR_A_PERSON = frozenset({Fault.UNREADABLE, Fault.REVERSED, Fault.BROKEN_CHARACTER_MAP, Fault.LOW_OCR_CONFIDENCE})
+_OF_INTENT = frozenset({Fault.EMPTY, Fault.SHORT, Fault.REPETITIVE})
+"""What a page in a book is left out for, but not a document that has nothing else."""
 _FROM_TEXT_LAYER = frozenset({Method.TEXT_LAYER, Method.REORDERED})
 _PRINTED = _FROM_TEXT_LAYER | {Method.OCR}
 BROKEN_MAP = "The document's fonts map letters wrongly; its text layer cannot be trusted."
@@ -50,6 +52,7 @@ class JudgedPage:
     score: float
     words: int
     fingerprint: int | None
+    fault: Fault | None = None
     duplicate_of: int | None = None
 
     @property
@@ -58,8 +61,11 @@ class JudgedPage:
         return self.verdict is PageVerdict.REVIEW or (self.verdict is PageVerdict.INDEXED and bool(self.reason))
 
 
-def judge(pages: Sequence[Page], declared: Language | None = None) -> list[JudgedPage]:
-    """Judge all pages of a document, in order. `declared` is the language its owner named, if any."""
+def judge(pages: Sequence[Page], declared: Language | None = None, *, chosen: bool = True) -> list[JudgedPage]:
+    """Judge all pages of a document, in order. `declared` is the language its owner named, if any.
+
+    A document that a person has `chosen` is taken as it is when it is nothing but short or repetitive.
+    """
     texts = _reading_texts(pages)
     detected = [None if declared else detection.detect(text) for text in texts]
     languages = [declared] * len(texts) if declared else _languages(texts, [one for one in detected if one])
@@ -70,7 +76,7 @@ def judge(pages: Sequence[Page], declared: Language | None = None) -> list[Judge
         if broken_map and page.method in _FROM_TEXT_LAYER and language is not Language.FRENCH:
             found = replace(found, verdict=PageVerdict.REVIEW, reason=BROKEN_MAP)
         judged.append(found)
-    return _mark_repeated(_keep_short_documents(judged))
+    return _mark_repeated(_keep_as_intended(judged) if chosen else judged)
 
 
 def _reading_texts(pages: Sequence[Page]) -> list[str]:
@@ -104,6 +110,7 @@ def _judge_page(
         score=quality.score,
         words=words,
         fingerprint=nearduplicate.simhash(text) if words >= MIN_COMPARED_WORDS else None,
+        fault=quality.fault,
     )
 
 
@@ -113,11 +120,15 @@ def _verdict(fault: Fault | None) -> PageVerdict:
     return PageVerdict.REVIEW if fault in _FOR_A_PERSON else PageVerdict.REJECTED
 
 
-def _keep_short_documents(pages: list[JudgedPage]) -> list[JudgedPage]:
-    """Index the words of a document that has no full page: a short note is short by intent."""
-    if any(page.verdict is not PageVerdict.REJECTED or page.words >= pagequality.FEWEST_TOKENS for page in pages):
+def _keep_as_intended(pages: list[JudgedPage]) -> list[JudgedPage]:
+    """Index a document that has no better page: a short note is short by intent. Repetition is still told."""
+    if any(page.verdict is not PageVerdict.REJECTED or page.fault not in _OF_INTENT for page in pages):
         return pages
-    return [replace(page, verdict=PageVerdict.INDEXED, reason="") if page.words else page for page in pages]
+    return [_kept(page) if page.words else page for page in pages]
+
+
+def _kept(page: JudgedPage) -> JudgedPage:
+    return replace(page, verdict=PageVerdict.INDEXED, reason="" if page.fault is Fault.SHORT else page.reason)
 
 
 def _mark_repeated(pages: list[JudgedPage]) -> list[JudgedPage]:

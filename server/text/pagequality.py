@@ -71,6 +71,7 @@ class Fault(StrEnum):
     BROKEN_CHARACTER_MAP = "broken_character_map"
     LOW_OCR_CONFIDENCE = "low_ocr_confidence"
     BOILERPLATE = "boilerplate"
+    REPETITIVE = "repetitive"
     WRONG_LANGUAGE = "wrong_language"
 
 
@@ -190,7 +191,7 @@ def _check_boilerplate(text: str, tokens: list[str]) -> Verdict | None:
     words = [token for token in tokens if token.isalpha()]
     few = len(words) > _FEW_WORDS and len(set(words)) < LEAST_WORD_VARIETY * min(len(words), 1_000)
     if few and not exercises.is_sheet(text):
-        return Verdict(0.2, Fault.BOILERPLATE, "The page repeats the same few words.")
+        return Verdict(0.2, Fault.REPETITIVE, "The page repeats the same few words.")
     return None
 
 

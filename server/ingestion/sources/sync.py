@@ -190,7 +190,7 @@ class SourceSync:
             await asyncio.to_thread(path.write_bytes, body)
             messages = self._extraction.read(path, file_type, language=source.plan.placement.language or "")
             pages = [message async for message in messages if isinstance(message, Page)]
-        judged = await asyncio.to_thread(judge, pages, source.plan.placement.language)
+        judged = await asyncio.to_thread(judge, pages, source.plan.placement.language, chosen=False)
         text = "\n".join(page.text for page in judged)
         found: tuple[str, ...] = ()
         title = ""

@@ -58,6 +58,19 @@ def test_a_document_of_a_few_words_is_indexed_all_the_same() -> None:
     assert only(judge(pages("La dérivée de x² est 2x."))).verdict is PageVerdict.INDEXED
 
 
+def test_a_document_that_repeats_itself_is_indexed_and_flagged_but_such_a_page_in_a_book_is_left_out() -> None:
+    sentence = "La mitose est la division de la cellule mère en deux cellules filles identiques. "
+    [alone] = judge(pages(sentence * 20))
+    assert (alone.verdict, alone.flagged) == (PageVerdict.INDEXED, True)
+    [_, inside] = judge(pages(LESSON, sentence * 20))
+    assert inside.verdict is PageVerdict.REJECTED
+
+
+def test_a_short_page_that_nobody_chose_is_left_out() -> None:
+    [page] = judge(pages("Trop court."), chosen=False)
+    assert page.verdict is PageVerdict.REJECTED
+
+
 def test_a_page_that_repeats_an_earlier_one_is_linked_to_it() -> None:
     _, second = judge(pages(LESSON, LESSON.replace("dioxygène", "dioxygene") + " 2"))
     assert (second.verdict, second.duplicate_of) == (PageVerdict.DUPLICATE, 1)

@@ -38,9 +38,9 @@ def test_a_readable_page_is_valid(text):
         (" ".join("(cid:12)(cid:7)" for _ in range(20)), Fault.UNREADABLE),
         ("\n".join(f"{number}. Chapitre du livre ........ {number * 7}" for number in range(1, 9)), Fault.BOILERPLATE),
         ("Tous droits réservés. ISBN 978-2-01. Dépôt légal : juin 2019. Imprimé pour les éditions.", Fault.BOILERPLATE),
-        ("cliquez ici pour lire " * 60, Fault.BOILERPLATE),
-        ("\n".join(f"Télécharger la leçon {n} sur 50 du cours" for n in range(1, 51)), Fault.BOILERPLATE),
-        ("\n".join(["Exercice : calculer l'aire d'un carré de côté 12 cm."] * 40), Fault.BOILERPLATE),
+        ("cliquez ici pour lire " * 60, Fault.REPETITIVE),
+        ("\n".join(f"Télécharger la leçon {n} sur 50 du cours" for n in range(1, 51)), Fault.REPETITIVE),
+        ("\n".join(["Exercice : calculer l'aire d'un carré de côté 12 cm."] * 40), Fault.REPETITIVE),
     ],
 )  # fmt: skip
 def test_a_bad_page_gets_its_fault_and_a_reason(text, fault):
