@@ -7,12 +7,14 @@ paragraphs also have horizontal gaps in common, then bands. Pure.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from server.ingestion.extraction.righttoleft import Unit, mostly_right_to_left
+from server.ingestion.extraction.righttoleft import Unit
 
 MIN_COLUMN_PIECES = 4
 """A side with fewer pieces of lines is no column but a margin note, a table cell or a formula."""
 MIN_COLUMN_GAP = 8.0
 """Narrowest gap between columns, in points."""
+MIN_SHARED_HEIGHT = 0.3
+"""Pieces on one line share at least so much of the lower one's height."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ def rows(pieces: Sequence[Piece], *, right_to_left: bool) -> Iterator[tuple[Unit
         for band in bands:
             yield from rows(band, right_to_left=right_to_left)
         return
-    for row in _lines(pieces):
+    for row in grouped_in_rows(pieces):
         yield _joined(row)
 
 
@@ -74,44 +76,32 @@ def _bands(pieces: Sequence[Piece]) -> list[list[Piece]]:
     return [list(pieces)]
 
 
-def _lines(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
-    """Group pieces that stand on one line, top line first: those whose heights overlap by half."""
-    line: list[Piece] = []
-    for piece in sorted(pieces, key=lambda piece: -(piece.y0 + piece.y1)):
-        if line and not _beside(line[0], piece):
-            yield line
-            line = []
-        line.append(piece)
-    if line:
-        yield line
+def grouped_in_rows(pieces: Sequence[Piece]) -> list[list[Piece]]:
+    """Group pieces that stand on one line, top line first; the widest piece says where a line is.
+
+    Raised letters, indices and words of another font reach into the line by less than its height.
+    """
+    lines: list[list[Piece]] = []
+    for piece in sorted(pieces, key=lambda piece: piece.x0 - piece.x1):
+        line = max(lines, key=lambda line: _shared(line[0], piece), default=None)
+        if line is not None and _shared(line[0], piece) > MIN_SHARED_HEIGHT:
+            line.append(piece)
+        else:
+            lines.append([piece])
+    return sorted(lines, key=lambda line: -(line[0].y0 + line[0].y1))
 
 
-def _beside(first: Piece, second: Piece) -> bool:
+def _shared(first: Piece, second: Piece) -> float:
+    """Return the share of the lower piece's height that both have in common."""
     shared = min(first.y1, second.y1) - max(first.y0, second.y0)
-    return shared > 0.5 * min(first.y1 - first.y0, second.y1 - second.y0)
+    return shared / max(0.01, min(first.y1 - first.y0, second.y1 - second.y0))
 
 
 def _joined(line: list[Piece]) -> tuple[Unit, ...]:
-    """Return the units of one line from left to right, pieces parted by a space."""
+    """Return the units of one line from left to right, pieces parted by a tab: each is read for itself."""
     units: list[Unit] = []
     for piece in sorted(line, key=lambda piece: piece.x0):
         if units:
-            units.append(Unit(" ", piece.x0))
-        units.extend(_from_left(piece.units))
+            units.append(Unit("\t", piece.x0))
+        units.extend(piece.units)
     return tuple(units)
-
-
-def _from_left(units: tuple[Unit, ...]) -> list[Unit]:
-    """Return a piece's units from left to right, also where the producer drew it in reading order.
-
-    A mark has no place of its own in that case: it stays with the letter drawn before it.
-    """
-    if not mostly_right_to_left(units) or units[0].x <= units[-1].x:
-        return list(units)
-    letters: list[Unit] = []
-    for unit in units:
-        if letters and unit.direction == "NSM":
-            letters[-1] = Unit(letters[-1].text + unit.text, letters[-1].x)
-        else:
-            letters.append(unit)
-    return sorted(letters, key=lambda unit: unit.x)

@@ -1,23 +1,18 @@
 """PDF pages: PDFium for Latin script, pdfminer with our own reading order for Arabic, Tesseract for the rest."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
-from io import BytesIO
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pypdfium2
-from pdfminer.converter import PDFPageAggregator
-from pdfminer.layout import LAParams, LTAnno, LTChar, LTContainer, LTTextLine
-from pdfminer.pdfdocument import PDFDocument
-from pdfminer.pdfinterp import PDFPageInterpreter, PDFResourceManager
-from pdfminer.pdfpage import PDFPage
-from pdfminer.pdfparser import PDFParser
 
-from server.ingestion.extraction import layout, ocr, righttoleft
+from server.ingestion.extraction import layout, lines, ocr, righttoleft
 from server.ingestion.extraction.cleaning import clean
+from server.ingestion.extraction.glyphs import Glyph, GlyphReader
 from server.ingestion.extraction.page import ExtractionFailed, Failure, Limits, Method, Page
+from server.ingestion.extraction.unmapped import Unmapped
 from server.text import pagequality
 
 _LIGATURES = ("ff", "fi", "fl", "ffi", "ffl")
@@ -38,7 +33,8 @@ class PdfFile:
         """Open the file. Raises ExtractionFailed when it is encrypted, broken or too long."""
         self._path = path
         self._language = language
-        self._arabic: _ArabicReader | None = None
+        self._glyphs: GlyphReader | None = None
+        self._unmapped = Unmapped()
         self._map_is_broken = False
         try:
             self._document = pypdfium2.PdfDocument(path)
@@ -57,10 +53,11 @@ class PdfFile:
 
         A broken character map shows on every page, if thinly: so a few are read before the first is judged.
         """
-        sample = [self._digital(number) for number in range(1, min(SAMPLE_PAGES, self.page_count) + 1)]
+        read = [self._digital(number) for number in range(1, min(SAMPLE_PAGES, self.page_count) + 1)]
+        sample = [self._resolved(page) for page in read]
         self._map_is_broken = pagequality.map_is_broken(page.text for page in sample)
         for number in range(first, self.page_count + 1):
-            digital = sample[number - 1] if number <= len(sample) else self._digital(number)
+            digital = sample[number - 1] if number <= len(sample) else self._resolved(self._digital(number))
             yield digital if self._good(digital) else self._better(digital, self._recognised(number))
 
     def _digital(self, number: int) -> Page:
@@ -72,12 +69,17 @@ class PdfFile:
             return Page(number, "", Method.TEXT_LAYER)
         if arabic_share(text) < ARABIC_SHARE:
             return Page(number, printed(text), Method.TEXT_LAYER)
-        if self._arabic is None:
-            self._arabic = _ArabicReader(self._path)
-        reordered = self._arabic.read(number)
-        if reordered is None:
+        if self._glyphs is None:
+            self._glyphs = GlyphReader(self._path)
+        glyphs = self._glyphs.read(number)
+        if glyphs is None:
             return Page(number, printed(text), Method.TEXT_LAYER)
-        return Page(number, clean(reordered), Method.REORDERED)
+        text = clean(_in_reading_order(self._unmapped.hold(glyphs)))
+        return Page(number, self._unmapped.learn(text), Method.REORDERED)
+
+    def _resolved(self, page: Page) -> Page:
+        """Return a page with the letters that its fonts leave unnamed."""
+        return replace(page, text=self._unmapped.resolve(page.text)) if page.method is Method.REORDERED else page
 
     def _good(self, page: Page) -> bool:
         """Say whether a text layer is good enough to be used without looking at the picture of the page."""
@@ -129,69 +131,19 @@ def arabic_share(text: str) -> float:
     return min(1.0, arabic / letters) if letters else 0.0
 
 
-class _ArabicReader:
-    """pdfminer over one file."""
-
-    def __init__(self, path: Path) -> None:
-        resources = PDFResourceManager()
-        self._device = PDFPageAggregator(resources, laparams=LAParams())
-        self._interpreter = PDFPageInterpreter(resources, self._device)
-        try:
-            self._pages = list(PDFPage.create_pages(PDFDocument(PDFParser(BytesIO(path.read_bytes())))))
-        except Exception:  # noqa: BLE001 - pdfminer raises whatever a malformed file makes it trip over
-            self._pages = []
-
-    def read(self, number: int) -> str | None:
-        """Return the page's text in reading order, or None when pdfminer cannot read it."""
-        if number > len(self._pages):
-            return None
-        try:
-            self._interpreter.process_page(self._pages[number - 1])
-        except Exception:  # noqa: BLE001 - as above
-            return None
-        pieces = list(_pieces(self._device.get_result()))
-        text = _text(pieces, mirrored=False)
-        return _text(pieces, mirrored=True) if righttoleft.brackets_are_mirrored(text) else text
+def _in_reading_order(glyphs: Sequence[Glyph]) -> str:
+    """Return the text of a right-to-left page. What stands across the page comes after what stands upright."""
+    turned: dict[int, list[Glyph]] = {}
+    for glyph in glyphs:
+        turned.setdefault(glyph.quarter, []).append(glyph)
+    parts = [lines.pieces(turned[quarter]) for quarter in sorted(turned)]
+    text = _text(parts, mirrored=False)
+    return _text(parts, mirrored=True) if righttoleft.brackets_are_mirrored(text) else text
 
 
-def _text(pieces: list[layout.Piece], *, mirrored: bool) -> str:
-    lines = layout.rows(pieces, right_to_left=True)
-    return "\n".join(righttoleft.reading_order(line, mirrored=mirrored) for line in lines)
-
-
-def _pieces(page: LTContainer[Any]) -> Iterator[layout.Piece]:
-    """Yield the pieces of lines. Spaces that pdfminer guessed count only where the page draws none of its own."""
-    lines = list(_text_lines(page))
-    drawn = any(isinstance(item, LTChar) and item.get_text().isspace() for line in lines for item in line)
-    for line in lines:
-        units = tuple(_units(line, guess_spaces=not drawn))
-        if units:
-            yield layout.Piece(units, line.x0, line.y0, line.x1, line.y1)
-
-
-def _text_lines(container: LTContainer[Any]) -> Iterator[LTTextLine]:
-    for item in container:
-        if isinstance(item, LTTextLine):
-            yield item
-        elif isinstance(item, LTContainer):
-            yield from _text_lines(item)
-
-
-def _units(line: LTTextLine, *, guess_spaces: bool) -> Iterator[righttoleft.Unit]:
-    x = line.x0
-    for item in line:
-        if isinstance(item, LTChar):
-            x = item.x0
-            yield righttoleft.Unit(clean_glyph(item.get_text()), x)
-        elif isinstance(item, LTAnno) and item.get_text() == " " and guess_spaces:
-            yield righttoleft.Unit(" ", x)
-
-
-def clean_glyph(text: str) -> str:
-    """Return what a glyph stands for: plain letters for presentation forms, nothing for an unmapped glyph."""
-    if text.startswith("(cid:"):
-        return ""
-    return " " if text.isspace() else clean(text)
+def _text(parts: Sequence[Sequence[layout.Piece]], *, mirrored: bool) -> str:
+    rows = (row for part in parts for row in layout.rows(part, right_to_left=True))
+    return "\n".join(righttoleft.reading_order(row, mirrored=mirrored) for row in rows)
 
 
 def _picture(page: pypdfium2.PdfPage) -> bytes:

@@ -98,7 +98,7 @@ def test_a_title_across_both_columns_comes_before_them() -> None:
 
 
 def test_pieces_on_one_line_are_joined_by_a_space() -> None:
-    assert lines([piece("b", 150, 50), piece("a", 0, 51)], right_to_left=False) == ["a b"]
+    assert lines([piece("b", 150, 50), piece("a", 0, 51)], right_to_left=False) == ["a\tb"]
 
 
 def test_a_page_without_text_has_no_lines() -> None:
