@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from server.ingestion.extraction.glyphs import Glyph
+from server.ingestion.extraction.glyphs import GROUP, Glyph
 from server.ingestion.extraction.layout import Piece, grouped_in_rows
 from server.ingestion.extraction.righttoleft import RIGHT_TO_LEFT, Unit
 
@@ -53,19 +53,30 @@ def _marks(text: str) -> str:
     return "".join(character for character in text if unicodedata.category(character) == "Mn")
 
 
-def _is_mark(glyph: Glyph) -> bool:
-    """Say whether a glyph is a vowel mark; some producers give it the text of its letter as well (Typst)."""
+def _is_mark(glyphs: Sequence[Glyph], at: int) -> bool:
+    """Say whether a glyph is a vowel mark; some producers give it the text of its letter as well.
+
+    Where that text is the file's word for this one place (a group), the letter must stand beside it, too.
+    """
+    glyph = glyphs[at]
     marks = _marks(glyph.text)
-    return bool(marks) and (marks == glyph.text or glyph.x1 - glyph.x0 < NO_WIDTH * glyph.size)
+    if not marks or marks == glyph.text:
+        return bool(marks)
+    narrow = glyph.x1 - glyph.x0 < NO_WIDTH * glyph.size
+    letter = glyph.text.removesuffix(marks)
+    if narrow and glyph.name[1] != GROUP:
+        return True
+    return narrow and any(other.text.startswith(letter) for other in (*glyphs[at - 1 : at], *glyphs[at + 1 : at + 2]))
 
 
 def _with_marks(glyphs: Sequence[Glyph], *, backwards: bool) -> list[Glyph]:
     """Return the letters with their vowel marks: a mark is drawn beside its letter, on the side that is read later."""
-    letters = [glyph for glyph in glyphs if not _is_mark(glyph)]
+    are_marks = [_is_mark(glyphs, at) for at in range(len(glyphs))]
+    letters = [glyph for glyph, is_mark in zip(glyphs, are_marks, strict=True) if not is_mark]
     marks: dict[int, str] = {}
     place = 0
-    for glyph in glyphs:
-        if not _is_mark(glyph):
+    for glyph, is_mark in zip(glyphs, are_marks, strict=True):
+        if not is_mark:
             place += 1
             continue
         beside = (place - 1, place) if backwards else (place, place - 1)

@@ -1,5 +1,6 @@
 """PDF pages: PDFium for Latin script, pdfminer with our own reading order for Arabic, Tesseract for the rest."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pypdfium2
 
-from server.ingestion.extraction import layout, lines, ocr, righttoleft
+from server.ingestion.extraction import layout, lines, ocr, righttoleft, textlayer
 from server.ingestion.extraction.cleaning import clean
 from server.ingestion.extraction.glyphs import Glyph, GlyphReader
 from server.ingestion.extraction.page import ExtractionFailed, Failure, Limits, Method, Page
@@ -24,6 +25,8 @@ OCR_MAX_PIXELS = 25_000_000
 _POINTS_PER_INCH = 72
 _CORK_ENCODING = dict(enumerate(("“", "”", "„", "«", "»", "–", "—", "", "", "ı", "", *_LIGATURES), start=0x10))
 """The control range of TeX's T1 encoding (Cork, 1990)."""
+_CORK_OE = re.compile("÷(?=[uisd][a-z])")
+"""Its œ, where a division sign makes no sense."""
 
 
 class PdfFile:
@@ -63,8 +66,8 @@ class PdfFile:
     def _digital(self, number: int) -> Page:
         """Read the text layer of a page, Arabic in reading order."""
         try:
-            with closing(self._document[number - 1]) as page, closing(page.get_textpage()) as layer:
-                text = layer.get_text_range(errors="ignore")
+            with closing(self._document[number - 1]) as page:
+                text = textlayer.read(page)
         except pypdfium2.PdfiumError:
             return Page(number, "", Method.TEXT_LAYER)
         if arabic_share(text) < ARABIC_SHARE:
@@ -120,8 +123,8 @@ class PdfFile:
 
 
 def printed(text: str) -> str:
-    """Clean PDFium's text. Fonts of TeX without a character map show as control characters: ligatures and dashes."""
-    return clean(text.translate(_CORK_ENCODING))
+    """Clean PDFium's text. Fonts of TeX without a character map show their own codes: ligatures, dashes and œ."""
+    return clean(_CORK_OE.sub("œ", text.translate(_CORK_ENCODING)))
 
 
 def arabic_share(text: str) -> float:

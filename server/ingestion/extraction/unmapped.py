@@ -57,6 +57,7 @@ class Unmapped:
         for before, glyph in pairwise(glyphs):
             if glyph.text == UNKNOWN and glyph.name not in self._parted and glyph.name not in self._mysteries:
                 self._meet(before, glyph)
+        self._parted |= _doubled(glyphs)
         before = None
         held = []
         for glyph in glyphs:
@@ -107,6 +108,19 @@ class Unmapped:
         if mystery.read[0] != len(mystery.words):
             mystery.read = (len(mystery.words), _likeliest(mystery))
         return mystery.read[1][sign]
+
+
+def _doubled(glyphs: Sequence[Glyph]) -> dict[Name, str]:
+    """Return the own letter of glyphs whose text repeats the letter drawn after them, wherever they stand ("للك")."""
+    beside: dict[Name, list[tuple[str, str]]] = {}
+    for glyph, after in pairwise(glyphs):
+        if len(glyph.text) == 2 and glyph.name[1] != GROUP and _is_arabic(glyph.text) and glyph.text not in _CANDIDATES:
+            beside.setdefault(glyph.name, []).append((glyph.text, after.text))
+    return {
+        name: pairs[0][0][1]
+        for name, pairs in beside.items()
+        if len(pairs) > 1 and all(text[0] == after and not unicodedata.combining(text[1]) for text, after in pairs)
+    }
 
 
 def _likeliest(mystery: _Mystery) -> dict[str, str]:
