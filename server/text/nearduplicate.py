@@ -44,10 +44,10 @@ def _gram_hashes(canonical_text: str) -> NDArray[np.uint64]:
 
 
 def _distinct(hashes: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.intp]]:
-    """Return hashes (at least one), sorted, each once, with how often it occurs; a few times as fast as np.unique."""
+    """Return hashes (at least one) sorted, each once, and where its run began; a few times as fast as np.unique."""
     ordered = np.sort(hashes)
     firsts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
-    return ordered[firsts], np.diff(firsts, append=len(ordered))
+    return ordered[firsts], firsts
 
 
 def shingles(text: str) -> Shingles:
@@ -64,7 +64,8 @@ def simhash(text: str) -> int:
     folded = canonical(text)
     if not folded:
         return 0
-    hashes, counts = _distinct(_gram_hashes(folded))
+    hashes, firsts = _distinct(_gram_hashes(folded))
+    counts = np.diff(firsts, append=len(folded) - min(SHINGLE_CHARACTERS, len(folded)) + 1)
     votes = np.zeros(64)
     for start in range(0, len(hashes), _HASHES_PER_BIT_BATCH):
         batch = hashes[start : start + _HASHES_PER_BIT_BATCH].astype("<u8")
