@@ -37,10 +37,10 @@ GROUP = -1
 
 @dataclass(frozen=True, slots=True)
 class Glyph:
-    """A glyph: its text (UNKNOWN when the file names none), left and right edge, baseline and size in points; y grows upwards.
+    """A glyph: its text (UNKNOWN when the file names none), left and right edge, baseline and size in points.
 
-    `name` is its font and its number there. `quarter` counts the quarter turns of the line it stands on, against the
-    clock; edges and baseline are those of the page turned upright.
+    y grows upwards. `name` is its font and its number there. `quarter` counts the quarter turns of the line it stands
+    on, against the clock; edges and baseline are those of the page turned upright.
     """
 
     text: str

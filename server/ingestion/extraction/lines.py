@@ -1,7 +1,7 @@
-"""Glyphs in drawing order put together to pieces of lines, whatever the producer's order and way of parting words. Pure.
+"""Glyphs in drawing order put together to pieces of lines, whatever the producer's order and way of parting words.
 
 Producers differ: some draw a line from left to right, some in reading order, some word by word; some draw spaces, some
-leave a gap; many Arabic fonts raise letters off the line, and vowel marks have no width.
+leave a gap; many Arabic fonts raise letters off the line, and vowel marks have no width. Pure.
 """
 
 import unicodedata
@@ -94,7 +94,7 @@ def _carries(letter: Glyph, mark: Glyph) -> bool:
 def _drawn_backwards(letters: Sequence[Glyph]) -> bool:
     """Say whether a page's right-to-left letters follow each other in reading order: each left of the one before."""
     left = right = 0
-    for before, glyph in pairwise(letters):
+    for before, glyph in pairwise(glyph for glyph in letters if glyph.text and _marks(glyph.text) != glyph.text):
         near = abs(glyph.middle - before.middle) < 2 * glyph.size and abs(glyph.y - before.y) < 0.5 * glyph.size
         if near and _right_to_left(before) and _right_to_left(glyph):
             left += glyph.middle < before.middle
@@ -109,7 +109,8 @@ def _right_to_left(glyph: Glyph) -> bool:
 def without_kashidas(letters: Sequence[Glyph]) -> list[Glyph]:
     """Silence the strokes that stretch Arabic words where a producer (LibreOffice 7) maps them to another character.
 
-    Such a glyph only ever stands between two Arabic letters of its own font; a real one does not, nor does a sign between two names of unknowns.
+    Such a glyph only ever stands between two Arabic letters of its own font; a real one does not, nor does a
+    sign between two unknowns of one letter.
     """
     foreign = {
         glyph.name for glyph in letters if glyph.text and glyph.text not in _JOINERS and not _right_to_left(glyph)

@@ -19,6 +19,9 @@ from server.text import pagequality
 _LIGATURES = ("ff", "fi", "fl", "ffi", "ffl")
 ARABIC_SHARE = 0.2
 """From this share of Arabic letters on, a page is read in right-to-left order."""
+LATIN_SHARE = 0.02
+TELLING_CHARACTERS = 200
+"""A scan with at least so many characters, nearly none of them Arabic, is French."""
 SAMPLE_PAGES = 40
 OCR_DPI = 200
 OCR_MAX_PIXELS = 25_000_000
@@ -36,6 +39,7 @@ class PdfFile:
         """Open the file. Raises ExtractionFailed when it is encrypted, broken or too long."""
         self._path = path
         self._language = language
+        self._seen = ""
         self._glyphs: GlyphReader | None = None
         self._unmapped = Unmapped()
         self._map_is_broken = False
@@ -106,10 +110,26 @@ class PdfFile:
             with closing(self._document[number - 1]) as page:
                 if next(iter(page.get_objects(max_depth=1)), None) is None:
                     return None
-                found = ocr.recognise(_picture(page), self._language)
+                found = self._read_picture(_picture(page))
         except (ocr.Unreadable, pypdfium2.PdfiumError):
             return None
         return Page(number, clean(found.text), Method.OCR, round(found.confidence, 1))
+
+    def _read_picture(self, picture: bytes) -> ocr.Recognised:
+        """Read a page's picture. Where the language is unknown, the pages before it tell.
+
+        With Arabic among its languages Tesseract reads the right one of two columns first, on French pages as well.
+        """
+        found = ocr.recognise(picture, self._language or self._seen)
+        if self._language:
+            return found
+        if self._seen and found.confidence < pagequality.LEAST_OCR_CONFIDENCE:
+            self._seen = ""
+            return max(found, ocr.recognise(picture), key=lambda read: read.confidence)
+        if not self._seen and arabic_share(found.text) < LATIN_SHARE and len(found.text) >= TELLING_CHARACTERS:
+            self._seen = "fr"
+            return ocr.recognise(picture, self._seen)
+        return found
 
     def _better(self, digital: Page, recognised: Page | None) -> Page:
         """Choose between two readings of a page: the valid one, else the one that reads more."""

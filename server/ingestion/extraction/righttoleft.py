@@ -36,12 +36,11 @@ class Unit:
 
     @property
     def direction(self) -> str:
-        """Bidirectional class of the unit's first code point that has a direction of its own."""
-        for character in self.text:
-            kind = unicodedata.bidirectional(character)
-            if kind not in ("NSM", "BN", ""):
-                return kind
-        return "NSM"
+        """Bidirectional class of the unit's last code point that has a strong direction, else of its first of any."""
+        kinds = [unicodedata.bidirectional(character) for character in self.text]
+        strong = [kind for kind in kinds if kind in RIGHT_TO_LEFT or kind in _LEFT_TO_RIGHT]
+        weak = (kind for kind in kinds if kind not in ("NSM", "BN", ""))
+        return strong[-1] if strong else next(weak, "NSM")
 
 
 def mostly_right_to_left(units: Sequence[Unit]) -> bool:

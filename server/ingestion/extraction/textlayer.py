@@ -10,7 +10,7 @@ from itertools import pairwise
 import pypdfium2
 from pypdfium2 import raw
 
-_SMALLER = 0.87
+_SMALLER = 0.97
 """Height of a raised or lowered sign, at most, against the sign before it."""
 _SHIFTED, _SAME_LINE = 0.08, 0.7
 """How far its baseline lies off, in heights of the sign before it: at least, at most."""

@@ -80,3 +80,20 @@ def test_a_list_of_questions_is_left_alone() -> None:
 
 def test_a_number_broken_at_the_line_end_comes_together() -> None:
     assert "12 000" in paragraphs.join_lines(f"{FULL}\n{FULL} dépasse 12\n000.")
+
+
+@pytest.mark.parametrize(
+    ("extracted", "expected"),
+    [
+        ("manipu\u2010\r\nlation", "manipulation"),
+        ("c’est\ufffeà-dire", "c’est-à-dire"),
+        ("c’est-à\ufffedire", "c’est-à-dire"),
+        ("Saint\ufffeSimon", "Saint-Simon"),
+        ("quarante-\nquatre", "quarante-quatre"),
+        ("dit\ufffeelle", "dit-elle"),
+        ("5 -\n3", "5 -\n3"),
+        ("fin -\nsuite", "fin -\nsuite"),
+    ],
+)
+def test_words_divided_at_line_ends_are_whole_and_compounds_keep_their_hyphen(extracted: str, expected: str) -> None:
+    assert clean(extracted) == expected

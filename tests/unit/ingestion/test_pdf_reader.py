@@ -1,10 +1,12 @@
 """PDF pages: the right tool for each, and the reasons why a file gives none."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from server.ingestion.extraction import ocr
+from server.ingestion.extraction.glyphs import GlyphReader
 from server.ingestion.extraction.page import ExtractionFailed, Failure, Limits, Method
 from server.ingestion.extraction.pdf import PdfFile, arabic_share, printed
 from tests.unit.ingestion import pdfs
@@ -89,3 +91,63 @@ def test_words_of_a_recognised_page_come_back_as_lines_with_their_confidence() -
 
 def test_ligatures_of_tex_fonts_without_a_map_are_letters() -> None:
     assert printed("scienti\x1cque, di\x1bérence \x15 con\x1cguration") == "scientifique, différence – configuration"
+
+
+FORMULAS = """<p>La vitesse vaut c = 3 × 10<sup>8</sup> m·s<sup>−1</sup> ; l'énergie E = mc<sup>2</sup>, et les ions
+SO<sub>4</sub><sup>2−</sup> de H<sub>2</sub>SO<sub>4</sub> le 1<sup>er</sup> mars.</p>"""
+
+
+def test_raised_and_lowered_signs_are_kept_in_their_line(tmp_path: Path) -> None:
+    (page,) = PdfFile(written(tmp_path, typeset(FORMULAS, "DejaVu Sans")), Limits()).pages()
+    assert "3 × 10⁸ m·s⁻¹ ; l'énergie E = mc², et" in page.text
+    assert "SO₄²⁻ de H₂SO₄ le 1er mars" in " ".join(page.text.split())
+
+
+VOWELLED = """<p dir="rtl" lang="ar">كَانَ الأَوْلَادُ يَلْعَبُونَ فِي السَّاحَةِ، فَلَمَّا سَمِعُوا الجَرَسَ دَخَلُوا إِلَى الأَقْسَامِ وَجَلَسُوا فِي
+أَمَاكِنِهِمْ صَامِتِينَ. إِنَّ اللُّغَةَ العَرَبِيَّةَ بَحْرٌ لَا سَاحِلَ لَهُ، فَتَعَلَّمُوا قَوَاعِدَهَا.</p>"""
+
+
+@pytest.mark.parametrize("font", ["Amiri", "Noto Naskh Arabic"])
+def test_a_vowelled_page_is_read_from_its_text_layer(font: str, tmp_path: Path) -> None:
+    (page,) = PdfFile(written(tmp_path, typeset(VOWELLED, font)), Limits()).pages()
+    assert page.method is Method.REORDERED
+    bare = re.sub("[\u064b-\u0652]", "", " ".join(page.text.split()))
+    assert bare.startswith("كان الأولاد يلعبون في الساحة، فلما سمعوا الجرس دخلوا إلى الأقسام وجلسوا في أماكنهم")
+    assert bare.endswith("إن اللغة العربية بحر لا ساحل له، فتعلموا قواعدها.")
+
+
+def typeset(body: str, font: str) -> bytes:
+    weasyprint = pytest.importorskip("weasyprint", exc_type=OSError)
+    markup = f"<html lang=fr><style>body {{ font: 13pt '{font}' }}</style><body>{body}</body></html>"
+    return bytes(weasyprint.HTML(string=markup).write_pdf())
+
+
+def test_the_text_that_a_file_names_for_a_group_of_glyphs_counts(tmp_path: Path) -> None:
+    """A page that draws "b" and "a" of a font that maps them, marked to stand for one Arabic word."""
+    word = "كتاب".encode("utf-16-be").hex().encode()
+    content = b"BT /F1 12 Tf 10 100 Td /Span << /ActualText <FEFF%s> >> BDC (ba) Tj EMC ET" % word
+    page = b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 300 300] /Contents 4 0 R /Resources << /Font << /F1 5 0 R >> >> >>"
+    font = b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>"
+    catalogue, pages = b"<< /Type /Catalog /Pages 2 0 R >>", b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>"
+    path = written(tmp_path, pdfs.assemble([catalogue, pages, page, pdfs.stream(content), font]))
+    glyphs = GlyphReader(path).read(1)
+    assert glyphs is not None
+    assert [(one.text, one.x0) for one in glyphs] == [("كتاب", 10.0)]
+
+
+def test_a_scan_in_no_known_language_is_read_again_as_french(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def recognise(image: bytes, language: str = "") -> ocr.Recognised:
+        asked.append(language)
+        return ocr.Recognised(
+            "Le principe d'inertie est une loi de la physique. " * 8, 50.0 if len(asked) == 3 else 90.0
+        )
+
+    monkeypatch.setattr(ocr, "recognise", recognise)
+    path = written(tmp_path, pdfs.scan(SAMPLES / "physique_newton.pdf", dpi=50))
+    file = PdfFile(path, Limits())
+    list(file.pages())
+    assert asked == ["", "fr"]
+    list(file.pages())
+    assert asked == ["", "fr", "fr", ""]

@@ -1,5 +1,7 @@
 """Right-to-left lines out of their visual order, and columns in the order they are read."""
 
+import pytest
+
 from server.ingestion.extraction.layout import Piece, rows
 from server.ingestion.extraction.righttoleft import Unit, brackets_are_mirrored, reading_order
 
@@ -35,6 +37,27 @@ def test_a_formula_in_it_keeps_its_direction() -> None:
 def test_a_decimal_number_stays_whole() -> None:
     line = "القيمة " + visual("3.14") + " تقريبا"
     assert reading_order(drawn(visual(line))) == "القيمة 3.14 تقريبا"
+
+
+@pytest.mark.parametrize("written", ["20 m/s", "42 °C", "1,5 kg"])
+def test_a_unit_of_measure_follows_its_number(written: str) -> None:
+    number, unit = written.split(" ")
+    line = "بلغت " + visual(number) + " " + (visual(unit) if "°" not in unit else unit) + " تقريبا"
+    assert reading_order(drawn(visual(line))) == f"بلغت {written} تقريبا"
+
+
+def test_a_name_with_a_number_keeps_its_order() -> None:
+    line = "برنامج " + visual("Excel 2016") + " للجداول"
+    assert reading_order(drawn(visual(line))) == "برنامج Excel 2016 للجداول"
+
+
+def test_an_address_does_not_turn_a_line() -> None:
+    line = visual("www.education.gov.mr") + " لمزيد من المعلومات"
+    assert reading_order(drawn(visual(line))) == "www.education.gov.mr لمزيد من المعلومات"
+
+
+def test_cells_of_a_row_are_read_from_the_right() -> None:
+    assert reading_order(drawn(visual("السرعة\t" + visual("v") + "\t" + visual("m/s")))) == "السرعة\tv\tm/s"
 
 
 def test_a_ligature_keeps_the_order_of_its_letters() -> None:
