@@ -11,11 +11,11 @@ from docx.table import Table
 from docx.text.paragraph import Paragraph
 
 from server.ingestion.extraction.filetype import unpacked_bytes
+from server.ingestion.extraction.offline import lowered, raised
 from server.ingestion.extraction.page import ExtractionFailed, Failure, Limits, Method, Page
 from server.ingestion.extraction.plain import paged
 
 MAX_UNPACKED_BYTES = 300 * 1024 * 1024
-_SUPERSCRIPT, _SUBSCRIPT = "^", "_"
 
 
 def read(path: Path, limits: Limits) -> Iterator[Page]:
@@ -42,11 +42,11 @@ def _blocks(document: "docx.document.Document") -> Iterator[str]:
 
 
 def _paragraph(paragraph: Paragraph) -> str:
-    """Return a paragraph's text; a form feed stands for a page break, x^2 for a raised 2."""
+    """Return a paragraph's text; a form feed stands for a page break, x² for a raised 2."""
     pieces = []
     for run in paragraph.runs:
         if any(element.get(qn("w:type")) == "page" for element in run._element.iter(qn("w:br"))):
             pieces.append("\f")
-        sign = _SUPERSCRIPT if run.font.superscript else _SUBSCRIPT if run.font.subscript else ""
-        pieces.append(sign + run.text if run.text.strip() else run.text)
+        text = run.text
+        pieces.append(raised(text) if run.font.superscript else lowered(text) if run.font.subscript else text)
     return "".join(pieces)

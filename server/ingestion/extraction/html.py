@@ -8,11 +8,10 @@ import trafilatura
 from lxml import etree
 from lxml import html as lxml_html
 
+from server.ingestion.extraction.offline import lowered, raised
 from server.ingestion.extraction.page import ExtractionFailed, Failure, Limits, Method, Page
 from server.ingestion.extraction.plain import decode, paged
 
-_SUPERSCRIPTS = str.maketrans("0123456789+-=()n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿ")
-_SUBSCRIPTS = str.maketrans("0123456789+-=()n", "₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎ₙ")
 _DECLARED_CHARSET = re.compile(rb"<meta[^>]{0,200}charset\s*=\s*[\"']?([\w-]{1,40})", re.IGNORECASE)
 
 
@@ -61,11 +60,9 @@ def _tree(markup: str) -> lxml_html.HtmlElement:
 
 def _keep_formulas(tree: lxml_html.HtmlElement) -> None:
     """Write <sup> and <sub> as characters: the plain text of "x<sup>2</sup>" would be "x2"."""
-    for tag, table, sign in (("sup", _SUPERSCRIPTS, "^"), ("sub", _SUBSCRIPTS, "_")):
+    for tag, written in (("sup", raised), ("sub", lowered)):
         for element in tree.iter(tag):
-            content = "".join(element.itertext())
-            raised = content.translate(table)
-            element.text = raised if raised != content else f"{sign}{content}" if content else ""
+            element.text = written("".join(element.itertext()))
             for child in list(element):
                 element.remove(child)
         etree.strip_tags(tree, tag)

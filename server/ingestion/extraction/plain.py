@@ -14,6 +14,8 @@ _REPLACED = "\ufffd"
 _VALID_PER_FAULT = 10
 """A text with at least so many valid letters beyond ASCII per broken one is damaged UTF-8, not another encoding."""
 _SAMPLE_BYTES = 64 * 1024
+_UTF16_HIGH_BYTES = (b"\x00", b"\x06")
+_UTF16_SHARE = 0.5
 _PARAGRAPH_END = re.compile(r"\n[ \t]*\n")
 
 
@@ -36,12 +38,15 @@ def paged(text: str, limits: Limits, method: Method = Method.PLAIN) -> Iterator[
 
 def decode(content: bytes) -> str:
     """Decode text of unknown encoding: UTF-8 when it is valid, else the likeliest of the encodings used here."""
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return content.decode("utf-16", "replace")
+    wide = _utf16_without_mark(content[:_SAMPLE_BYTES])
+    if wide:
+        return content.decode(wide, "replace")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
         pass
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return content.decode("utf-16", "replace")
     lenient = content.decode("utf-8", "replace")
     if lenient.count(_REPLACED) * _VALID_PER_FAULT <= sum(character > "\x7f" for character in lenient):
         return lenient.replace(_REPLACED, "")
@@ -49,6 +54,17 @@ def decode(content: bytes) -> str:
 
     best = from_bytes(content[:_SAMPLE_BYTES], cp_isolation=_CANDIDATES).best()
     return content.decode(best.encoding if best else "cp1252", "replace")
+
+
+def _utf16_without_mark(sample: bytes) -> str:
+    """Return the UTF-16 encoding of a text that does not say so, else ''.
+
+    Its Arabic is valid UTF-8, too: every other byte is a control character (U+06xx, and U+00xx for spaces).
+    """
+    low, high = (sum(map(sample[start::2].count, _UTF16_HIGH_BYTES)) for start in (0, 1))
+    if max(low, high) < _UTF16_SHARE * len(sample) / 2 or min(low, high) > max(low, high) / 4:
+        return ""
+    return "utf-16-be" if low > high else "utf-16-le"
 
 
 def _sections(text: str) -> Iterator[str]:

@@ -6,19 +6,19 @@ import docx
 import pytest
 
 from server.ingestion.extraction import docx as docx_reader
-from server.ingestion.extraction import html, plain
+from server.ingestion.extraction import html, offline, plain
 from server.ingestion.extraction.page import ExtractionFailed, Failure, Limits
 
 FRENCH = "L'élève a réussi son examen à l'été : œuvre complète, cœur, naïveté. " * 5
 ARABIC = "الفلسفة كلمة يونانية الأصل معناها محبة الحكمة وهي تفكير نقدي. " * 5
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252"])
 def test_french_text_is_read_in_any_usual_encoding(encoding: str) -> None:
     assert plain.decode(FRENCH.encode(encoding)) == FRENCH
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "cp1256", "iso8859_6"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-le", "utf-16-be", "cp1256", "iso8859_6"])
 def test_arabic_text_is_read_in_any_usual_encoding(encoding: str) -> None:
     assert plain.decode(ARABIC.encode(encoding)) == ARABIC
 
@@ -70,6 +70,14 @@ def test_raised_and_lowered_characters_stay_readable() -> None:
     assert "vₙ₊₁" in text
 
 
+@pytest.mark.parametrize(
+    ("text", "up", "down"),
+    [("2", "²", "₂"), ("n+1", "ⁿ⁺¹", "ₙ₊₁"), ("max", "^max", "_max"), ("er", "er", "_er"), (" ", " ", " ")],
+)
+def test_raised_and_lowered_text_as_characters(text: str, up: str, down: str) -> None:
+    assert (offline.raised(text), offline.lowered(text)) == (up, down)
+
+
 def test_a_page_is_decoded_as_it_declares() -> None:
     markup = f'<html><head><meta charset="windows-1256"></head><body><p>{ARABIC}</p></body></html>'
     assert html.decode_html(markup.encode("cp1256")) == markup
@@ -96,7 +104,7 @@ def test_a_word_document_gives_paragraphs_tables_and_pages(tmp_path: Path) -> No
     document.save(str(path))
     first, second = docx_reader.read(path, Limits())
     assert first.text == "Définition de la vitesse.\n\ngrandeur | unité"
-    assert second.text == "x^2"
+    assert second.text == "x²"
 
 
 def test_what_is_no_archive_is_a_broken_document(tmp_path: Path) -> None:
