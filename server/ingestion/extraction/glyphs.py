@@ -88,6 +88,8 @@ class _Device(PDFTextDevice):
         super().__init__(resources)
         self.glyphs: list[Glyph] = []
         self._groups: list[tuple[str | None, int]] = []
+        self._fonts: dict[int, PDFFont] = {}
+        """Kept, so that no other font gets the identity of one that a glyph is named after."""
 
     def begin_page(self, page: PDFPage, ctm: Matrix) -> None:
         self._groups = []
@@ -119,6 +121,7 @@ class _Device(PDFTextDevice):
             text = UNKNOWN
         advance = font.char_width(cid) * fontsize * scaling
         a, b, c, d, x, y = matrix
+        self._fonts.setdefault(id(font), font)
         quarter = round(atan2(b, a) / (pi / 2)) % 4
         x, y = x + c * rise, y + d * rise
         along, x, y = ((a, x, y), (b, y, -x), (-a, -x, -y), (-b, -y, x))[quarter]

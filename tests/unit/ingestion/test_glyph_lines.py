@@ -98,10 +98,6 @@ def test_cells_are_read_one_by_one() -> None:
     assert read(glyphs) == ["السرعة\tv\tms"]
 
 
-def test_text_across_the_page_is_read_for_itself() -> None:
-    assert read([*drawn(visual("متن"), y=50.0)]) == ["متن"]
-
-
 def test_a_mark_that_repeats_its_letter_adds_the_mark_only() -> None:
     letters = drawn(visual("نحو"))
     mark = Glyph("نَّ", letters[2].x0 + 1, letters[2].x0 + 1, 0.0, SIZE, (ARABIC_FONT, 900))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from server.ingestion.extraction import ocr
-from server.ingestion.extraction.glyphs import GlyphReader
+from server.ingestion.extraction.glyphs import Glyph, GlyphReader
 from server.ingestion.extraction.page import ExtractionFailed, Failure, Limits, Method
 from server.ingestion.extraction.pdf import PdfFile, arabic_share, printed
 from tests.unit.ingestion import pdfs
@@ -122,17 +122,38 @@ def typeset(body: str, font: str) -> bytes:
     return bytes(weasyprint.HTML(string=markup).write_pdf())
 
 
-def test_the_text_that_a_file_names_for_a_group_of_glyphs_counts(tmp_path: Path) -> None:
-    """A page that draws "b" and "a" of a font that maps them, marked to stand for one Arabic word."""
-    word = "كتاب".encode("utf-16-be").hex().encode()
-    content = b"BT /F1 12 Tf 10 100 Td /Span << /ActualText <FEFF%s> >> BDC (ba) Tj EMC ET" % word
+def one_page(content: bytes) -> bytes:
     page = b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 300 300] /Contents 4 0 R /Resources << /Font << /F1 5 0 R >> >> >>"
     font = b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>"
     catalogue, pages = b"<< /Type /Catalog /Pages 2 0 R >>", b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>"
-    path = written(tmp_path, pdfs.assemble([catalogue, pages, page, pdfs.stream(content), font]))
+    return pdfs.assemble([catalogue, pages, page, pdfs.stream(content), font])
+
+
+def glyphs_of(path: Path) -> list[Glyph]:
     glyphs = GlyphReader(path).read(1)
     assert glyphs is not None
-    assert [(one.text, one.x0) for one in glyphs] == [("كتاب", 10.0)]
+    return glyphs
+
+
+@pytest.mark.parametrize(("text", "expected"), [("كتاب", ["كتاب"]), ("", [""]), ("ك" * 50, ["b", "a"])])
+def test_the_text_that_a_file_names_for_a_group_of_glyphs_counts(
+    text: str, expected: list[str], tmp_path: Path
+) -> None:
+    named = b"BT /F1 12 Tf 10 100 Td /Span << /ActualText <FEFF%s> >> BDC (ba) Tj EMC ET"
+    path = written(tmp_path, one_page(named % text.encode("utf-16-be").hex().encode()))
+    assert [one.text for one in glyphs_of(path)] == expected
+
+
+def test_text_across_the_page_has_lines_of_its_own(tmp_path: Path) -> None:
+    path = written(tmp_path, one_page(b"BT /F1 12 Tf 0 1 -1 0 50 100 Tm (ab) Tj ET"))
+    first, second = glyphs_of(path)
+    assert (first.quarter, first.x0, first.y) == (1, 100.0, -50.0)
+    assert second.x0 == first.x1
+
+
+def test_glyphs_drawn_twice_to_embolden_count_once(tmp_path: Path) -> None:
+    path = written(tmp_path, one_page(b"BT /F1 12 Tf 10 100 Td (a) Tj 0.2 0 Td (a) Tj 20 0 Td (a) Tj ET"))
+    assert len(glyphs_of(path)) == 2
 
 
 def test_a_scan_in_no_known_language_is_read_again_as_french(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
