@@ -28,6 +28,8 @@ _LIKELY_GAIN = 2.0
 are what is drawn as several glyphs."""
 _AFTER_LAM = frozenset("اأإآ")
 """The letters that a glyph without width can be: the second half of a lam-alef."""
+_BEFORE_LAM = frozenset("وفبا")
+"""What may stand before the lam of "for the"."""
 _SHARED_GAINS = 0.4
 """Bits a letter by which a guess from the words must beat the reading that the file itself suggests."""
 _ORNAMENT_GAINS = 3.0
@@ -139,16 +141,21 @@ def _letters(text: str) -> int:
 
 
 def _doubled(glyphs: Sequence[Glyph]) -> dict[Name, str]:
-    """Return the own letter of glyphs whose text repeats the letter drawn after them, wherever they stand ("للك")."""
-    beside: dict[Name, list[tuple[str, str]]] = {}
-    for glyph, after in pairwise(glyphs):
-        if len(glyph.text) == 2 and glyph.name[1] != GROUP and _is_arabic(glyph.text) and glyph.text not in _CANDIDATES:
-            beside.setdefault(glyph.name, []).append((glyph.text, after.text))
-    return {
-        name: pairs[0][0][1]
-        for name, pairs in beside.items()
-        if len(pairs) > 1 and all(text[0] == after and not unicodedata.combining(text[1]) for text, after in pairs)
-    }
+    """Return the own letter of glyphs whose text repeats the letter drawn after them, wherever they stand ("للك").
+
+    A lam-kaf in one glyph does so as well, but only behind the lam that begins a word.
+    """
+    own: dict[Name, str] = {}
+    others: set[Name] = set()
+    for glyph, after, beyond in zip(glyphs, glyphs[1:], [*glyphs[2:], Glyph("", 0, 0, 0, 0)], strict=False):
+        if len(glyph.text) != 2 or glyph.name[1] == GROUP or not _is_arabic(glyph.text) or glyph.text in _CANDIDATES:
+            continue
+        repeats = after.text == glyph.text[0] and not unicodedata.combining(glyph.text[1])
+        if repeats and beyond.text not in _BEFORE_LAM and _is_arabic(beyond.text):
+            own[glyph.name] = glyph.text[1]
+        elif not repeats:
+            others.add(glyph.name)
+    return {name: letter for name, letter in own.items() if name not in others}
 
 
 def _likeliest(mystery: _Mystery) -> dict[str, str]:

@@ -139,9 +139,12 @@ def test_a_glyph_that_shares_its_letter_with_its_neighbour_is_the_letter_where_i
     assert resolved(glyphs) == text
 
 
-def test_a_glyph_that_repeats_the_letter_behind_it_has_only_its_own() -> None:
-    glyphs = [replace(one, text="لك") if one.text == "ك" else one for one in drawn(visual("الكتاب الكبير"))]
-    assert resolved(glyphs) == "الكتاب الكبير"
+@pytest.mark.parametrize(
+    ("mapped", "text"), [("الإللكتروني", "الإلكتروني"), ("للكتاب", "للكتاب"), ("وللكتاب", "وللكتاب")]
+)
+def test_a_glyph_that_repeats_the_letter_behind_it_has_only_its_own(mapped: str, text: str) -> None:
+    glyphs = drawn(visual(mapped.replace("للك", "لك")))
+    assert resolved([replace(one, text="لك") if one.text == "ك" else one for one in glyphs]) == text
 
 
 def test_unmapped_marks_and_ornaments_are_nothing() -> None:
