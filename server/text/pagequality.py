@@ -121,7 +121,12 @@ def inspect(
     if refused:
         return refused
     language = detected or detect(text)
-    return _check_language(language, len(tokens), expected) or _check_letters(text, language, ocr_confidence)
+    refused = _check_language(language, len(tokens), expected)
+    if refused:
+        return refused
+    spelled = _check_letters(text, language, ocr_confidence)
+    # Noise that repeats is noise in the first place.
+    return spelled if spelled.fault else _check_variety(text, tokens) or spelled
 
 
 def spelling_faults(text: str) -> tuple[int, int]:
@@ -188,6 +193,10 @@ def _check_boilerplate(text: str, tokens: list[str]) -> Verdict | None:
     folded = canonical(text)
     if len(tokens) < _FEW_WORDS and sum(phrase in folded for phrase in _BOILERPLATE) >= 3:
         return Verdict(0.3, Fault.BOILERPLATE, "The page is an imprint or site navigation.")
+    return None
+
+
+def _check_variety(text: str, tokens: list[str]) -> Verdict | None:
     words = [token for token in tokens if token.isalpha()]
     few = len(words) > _FEW_WORDS and len(set(words)) < LEAST_WORD_VARIETY * min(len(words), 1_000)
     if few and not exercises.is_sheet(text):

@@ -169,7 +169,7 @@ async def test_the_caller_of_a_call_is_whom_the_token_names(serve, people):
     assert (seen.user_id, seen.role, seen.tier) == (who.user_id, callers.Role.TEACHER, callers.Tier.PREMIUM)
     assert (seen.request_id, seen.address) == (mine, "127.0.0.1")
     left = seen.deadline_at - asyncio.get_running_loop().time()
-    assert 0 < left <= 5
+    assert 0 < left < 5.1  # gRPC rounds what is left on its way
 
 
 async def test_calls_do_not_inherit_the_rights_of_who_started_the_server(serve):
