@@ -14,6 +14,8 @@ _SMALLER = 0.97
 """Height of a raised or lowered sign, at most, against the sign before it."""
 _SHIFTED, _SAME_LINE = 0.08, 0.7
 """How far its baseline lies off, in heights of the sign before it: at least, at most."""
+_LEAST_STEP, _WIDEST_STEP = 0.5, 30.0
+"""In points, from one sign's origin to the next one's."""
 _NEAR = 0.3
 _WORD_GAP = 0.12
 _SIGNS = "0123456789+-−="
@@ -36,21 +38,25 @@ def read(page: pypdfium2.PdfPage) -> str:
     """Return the text of a page as it is read; digits and signs off the line as ¹ and ₁. Raises PdfiumError."""
     layer = page.get_textpage()
     try:
-        text = layer.get_text_range(errors="ignore")
-        characters = [chr(raw.FPDFText_GetUnicode(layer, place)) for place in range(layer.count_chars())]
-        if "".join(characters) != text:
-            return str(text)
-        return _with_scripts(characters, [_sign(layer, place) for place in _drawn(layer, characters)])
+        text = str(layer.get_text_range(errors="ignore"))
+        drawn = [place for place, character in enumerate(text) if not character.isspace()]
+        if len(text) != layer.count_chars() or not _has_scripts(layer, drawn):
+            return text
+        return _with_scripts(list(text), [_sign(layer, place) for place in drawn])
     finally:
         layer.close()
 
 
-def _drawn(layer: pypdfium2.PdfTextPage, characters: list[str]) -> list[int]:
-    return [
-        place
-        for place, character in enumerate(characters)
-        if not character.isspace() and not raw.FPDFText_IsGenerated(layer, place)
-    ]
+def _has_scripts(layer: pypdfium2.PdfTextPage, drawn: list[int]) -> bool:
+    """Say whether a sign stands beside the one before it a little higher or lower: few pages need a closer look."""
+    x, y = ctypes.c_double(), ctypes.c_double()
+    last_x, last_y = 0.0, 0.0
+    for place in drawn:
+        raw.FPDFText_GetCharOrigin(layer, place, x, y)
+        if _LEAST_STEP < abs(y.value - last_y) < _WIDEST_STEP and abs(x.value - last_x) < _WIDEST_STEP:
+            return True
+        last_x, last_y = x.value, y.value
+    return False
 
 
 def _sign(layer: pypdfium2.PdfTextPage, place: int) -> _Sign:
