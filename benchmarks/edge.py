@@ -7,12 +7,12 @@ down alike; the ratio is the median of the pairs'.
 import asyncio
 import os
 import statistics
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter, process_time
-from typing import TextIO
+from typing import Any, TextIO
 from uuid import UUID, uuid4
 
 import grpc
@@ -49,12 +49,12 @@ class _Identity:
 
 
 class _Wallet(wallet_pb2_grpc.WalletServiceServicer):
-    async def GetBalance(self, request, context):  # noqa: N802 - the name of the RPC
+    async def GetBalance(self, request: Any, context: Any) -> Any:  # noqa: N802 - the name of the RPC
         return _BALANCE
 
 
 class _Retrieval(retrieval_pb2_grpc.RetrievalServiceServicer):
-    async def ResumeAsk(self, request, context):  # noqa: N802 - the name of the RPC
+    async def ResumeAsk(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802 - the name of the RPC
         for _ in range(STREAM_EVENTS):
             yield _EVENT
 

@@ -290,7 +290,7 @@ def shuffled(sentence: str, dice: random.Random) -> str:
 
 def sentences(language: str) -> list[str]:
     """Return the sentences of the samples in a language."""
-    names = ("maths_suites", "physique_newton", "biologie_photosynthese")
+    names: tuple[str, ...] = ("maths_suites", "physique_newton", "biologie_photosynthese")
     if language == "ar":
         names = ("falsafa_haqiqa", "tarikh_mauritania")
     texts = [(SAMPLES / f"{name}.md").read_text(encoding="utf-8") for name in names]

@@ -159,10 +159,11 @@ async def furnished(stack: AsyncExitStack, tutor: TutorModel | None = None) -> B
     """Furnish all rooms over new stores; `tutor` answers instead of the instant model."""
     folder = Path(stack.enter_context(TemporaryDirectory(prefix="bacmr-bench-")))
     settings = load(data_dir=folder, limits_open_answers=OPEN_STREAMS, welcome_tokens=10**9)
-    stores = await open_stores(settings, "http://127.0.0.1", models.make_breakers(settings), stack)
+    guards = models.make_breakers(settings)
+    stores = await open_stores(settings, "http://127.0.0.1", guards, stack)
     model = InstantModel()
     model.gate.set()
-    room = await rooms.furnish(settings, stores, Models(tutor or model, None, LocalEmbedder(), None))
+    room = await rooms.furnish(settings, stores, Models(tutor or model, None, LocalEmbedder(), guards, None))
     stack.callback(room.auth.close)
     stack.push_async_callback(room.wallet.close)
     stack.push_async_callback(room.retrieval.answers.close, 5.0)

@@ -55,7 +55,7 @@ class Passage:
         self.stems = tuple(stems)
         self.vector = vector
         self._counts = dict(Counter(stems))
-        self._numbered = any(map(_DIGIT.search, self._counts))
+        self._numbered = _DIGIT.search(" ".join(self._counts)) is not None
         self._by_letter: dict[str, tuple[str, ...]] = {}
         for stem in self._counts:
             self._by_letter[stem[0]] = (*self._by_letter.get(stem[0], ()), stem)
