@@ -14,7 +14,7 @@ from server.ingestion.extraction.page import Method, Page
 from server.ingestion.judging import JudgedPage
 from server.text.nearduplicate import candidates, signed
 
-READER_VERSION = 1
+READER_VERSION = 2
 """Raise it when extraction changes: pages of an older reader are read again."""
 _LENGTH_RATIO = 1.5
 """Pages whose lengths differ more than this cannot share enough of their text."""
