@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
-from server.cache.flight import FlightCache
+from server.cache.flight import FlightCache, OnEvent, unheard
 from server.cache.redis_cache import RedisCache
 
 V = TypeVar("V")
@@ -19,8 +19,8 @@ class Cache(Protocol[V]):
 class Caches:
     """Makes caches, all in the same place."""
 
-    def __init__(self, redis_url: str = "", on_event: Callable[[str, bool], None] = lambda name, hit: None) -> None:
-        """`on_event(name, hit)` hears of every look."""
+    def __init__(self, redis_url: str = "", on_event: OnEvent = unheard) -> None:
+        """`on_event(name, hit, times)` hears of every look."""
         self._redis_url = redis_url
         self._on_event = on_event
         self._shared: list[RedisCache[Any]] = []

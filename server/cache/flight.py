@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Generic, TypeVar
 
 from cachetools import TTLCache
@@ -12,13 +12,20 @@ from server import caller
 K = TypeVar("K")
 V = TypeVar("V")
 
+OnEvent = Callable[[str, bool, int], None]
+"""Hears the name of a cache, whether it held what was looked for, and how many times that happened."""
+
+
+def unheard(name: str, hit: bool, times: int) -> None:
+    """Tell nobody."""
+
 
 class FlightCache(Generic[K, V]):
     """Loads each missing key once, however many callers wait for it. Belongs to one event loop.
 
     A load goes on when the caller that began it is cancelled, because others may wait for the same value; it runs in
     that caller's context (its request id) but without its deadline. A failed load is told to all who wait and kept for
-    nobody. `name` labels the counters `hits` and `misses` and the calls of `on_event(name, hit)`.
+    nobody. `name` labels the counters `hits` and `misses` and the calls of `on_event(name, hit, times)`.
     """
 
     def __init__(
@@ -27,7 +34,7 @@ class FlightCache(Generic[K, V]):
         ttl_seconds: float,
         name: str = "",
         *,
-        on_event: Callable[[str, bool], None] = lambda name, hit: None,
+        on_event: OnEvent = unheard,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
@@ -48,11 +55,18 @@ class FlightCache(Generic[K, V]):
             return kept
         return await asyncio.shield(self._loading.get(key) or self._start(key, load))
 
-    def peek(self, key: K) -> V | None:
-        """Return the value of `key` if it is kept, else None; counts as a hit or miss."""
-        kept = self._kept.get(key)
-        self._count(hit=kept is not None)
-        return kept
+    def kept(self, keys: Iterable[K]) -> dict[K, V]:
+        """Return the values of those keys that are kept; each key counts as a hit or miss."""
+        found: dict[K, V] = {}
+        misses = 0
+        for key in keys:
+            try:
+                found[key] = self._kept[key]
+            except KeyError:
+                misses += 1
+        self._count(hit=True, times=len(found))
+        self._count(hit=False, times=misses)
+        return found
 
     def put(self, key: K, value: V) -> None:
         """Keep a value that was loaded otherwise, such as several keys by one query."""
@@ -89,7 +103,11 @@ class FlightCache(Generic[K, V]):
         if not failed:
             self._kept[key] = loading.result()
 
-    def _count(self, *, hit: bool) -> None:
-        self.hits += hit
-        self.misses += not hit
-        self._on_event(self.name, hit)
+    def _count(self, *, hit: bool, times: int = 1) -> None:
+        if not times:
+            return
+        if hit:
+            self.hits += times
+        else:
+            self.misses += times
+        self._on_event(self.name, hit, times)

@@ -10,7 +10,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from server.cache.flight import FlightCache
+from server.cache.flight import FlightCache, OnEvent, unheard
 
 V = TypeVar("V")
 _log = structlog.get_logger(__name__)
@@ -48,7 +48,7 @@ class RedisCache(Generic[V]):
         *,
         encode: Callable[[V], object],
         decode: Callable[[object], V],
-        on_event: Callable[[str, bool], None] = lambda name, hit: None,
+        on_event: OnEvent = unheard,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._redis = Redis.from_url(url, socket_timeout=_TIMEOUT_SECONDS, socket_connect_timeout=_TIMEOUT_SECONDS)

@@ -6,14 +6,14 @@ document changes together with the job that changes it.
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
 import structlog
 
 from server import caller
-from server.cache.flight import FlightCache
+from server.cache.flight import FlightCache, OnEvent, unheard
 from server.corpus import lexemes
 from server.corpus.passage import (
     Chunk,
@@ -48,9 +48,9 @@ class CorpusService:
         database: Database,
         *,
         state_ttl_seconds: float = STATE_TTL_SECONDS,
-        on_cache_event: Callable[[str, bool], None] = lambda name, hit: None,
+        on_cache_event: OnEvent = unheard,
     ) -> None:
-        """`on_cache_event(name, hit)` hears of every look into the cache of texts."""
+        """`on_cache_event(name, hit, times)` hears of every look into the cache of texts."""
         self._database = database
         self._documents = DocumentStore()
         self._chunks = ChunkStore()
@@ -74,13 +74,13 @@ class CorpusService:
         """
         who = caller.current()
         _, removals = await self._state()
-        found = {chunk_id: self._texts.peek((removals, chunk_id)) for chunk_id in ids}
-        missing = [chunk_id for chunk_id, chunk in found.items() if chunk is None]
+        found = {chunk.id: chunk for chunk in self._texts.kept((removals, chunk_id) for chunk_id in ids).values()}
+        missing = [chunk_id for chunk_id in ids if chunk_id not in found]
         if missing:
             for chunk in await self._read(missing):
                 self._texts.put((removals, chunk.id), chunk)
                 found[chunk.id] = chunk
-        return {chunk_id: chunk for chunk_id, chunk in found.items() if chunk and may_see(who, chunk)}
+        return {chunk_id: found[chunk_id] for chunk_id in ids if chunk_id in found and may_see(who, found[chunk_id])}
 
     async def sample(self, where: CorpusFilter, limit: int) -> list[Chunk]:
         """Return up to `limit` chunks picked at random from those the caller may see."""

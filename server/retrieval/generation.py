@@ -234,7 +234,7 @@ class Generation:
                     if not self.journal.has_text:
                         self._trace.reached("first_text")
                     # PostgreSQL cannot store NUL, and no text needs it.
-                    self.journal.append(Delta(event.text.replace("\0", "")))
+                    self.journal.add_text(event.text.replace("\0", ""))
                 else:
                     finished = event
         if finished is None or not self.journal.has_text:

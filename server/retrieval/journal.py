@@ -62,16 +62,18 @@ class Journal:
         return self._events[-1].sequence
 
     def append(self, payload: Payload) -> None:
-        """Take an event for the next batch; text joins text that still waits."""
-        if not isinstance(payload, Delta):
-            self._pending.append(payload)
-        else:
-            self._text.append(payload.text)
-            if self._pending and isinstance(last := self._pending[-1], list):
-                last.append(payload.text)
-                return
-            self._pending.append([payload.text])
-            self._pending_text.set()
+        """Take an event that is not text for the next batch."""
+        self._pending.append(payload)
+        self._pending_any.set()
+
+    def add_text(self, text: str) -> None:
+        """Take text for the next batch; it joins text that still waits."""
+        self._text.append(text)
+        if self._pending and isinstance(last := self._pending[-1], list):
+            last.append(text)
+            return
+        self._pending.append([text])
+        self._pending_text.set()
         self._pending_any.set()
 
     async def keep(self) -> None:

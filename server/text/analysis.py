@@ -1,10 +1,11 @@
 """From text to search terms: the same for what is indexed and what is asked, in every store."""
 
 import re
-from functools import lru_cache
+from itertools import chain
 from typing import Final
 
 from server.text.fold import canonical
+from server.text.memo import Memo
 from server.text.stemming import stem
 from server.text.stopwords import STOP_WORDS
 
@@ -31,9 +32,7 @@ def terms(text: str) -> list[str]:
     A text of stop words only ("qui est-il ?") gives its stems unfiltered, so that it can still be searched.
     """
     # A canonical form is made character by character, so a text may be taken apart at its spaces before.
-    found: list[str] = []
-    for token in text.split():
-        found += _kept(token) if len(token) <= _LONGEST_KEPT else _searched(token)
+    found = list(chain.from_iterable(map(_by_token.__getitem__, text.split())))
     return found or [stem(word) for word in words(text)]
 
 
@@ -41,4 +40,4 @@ def _searched(token: str) -> tuple[str, ...]:
     return tuple(stem(word) for word in words(token) if word not in STOP_WORDS)
 
 
-_kept = lru_cache(_KEPT_TOKENS)(_searched)
+_by_token: Final = Memo(_searched, _KEPT_TOKENS, worth_keeping=lambda token: len(token) <= _LONGEST_KEPT)

@@ -143,18 +143,18 @@ def features(normalised: str) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
     spaces = codes == _SPACE
     rolling = np.zeros(len(codes), dtype=np.uint32)
     crosses_words = np.zeros(len(codes), dtype=np.bool_)
-    found = [_word_buckets(codes, np.flatnonzero(spaces))]
+    found = [_word_hashes(codes, np.flatnonzero(spaces))]
     for size in range(1, min(LONGEST_NGRAM, len(codes)) + 1):
         count = len(codes) - size + 1
         rolling = (rolling[:count] * np.uint32(0x01000193)) ^ (codes[size - 1 :] * np.uint32(0x9E3779B1))
         if size > 2:
             crosses_words = crosses_words[:count] | spaces[size - 2 : size - 2 + count]
-        found.append(_buckets(rolling[~crosses_words[:count]], salt=size))
-    buckets, counts = np.unique(np.concatenate(found), return_counts=True)
+        found.append(_salted(rolling[~crosses_words[:count]], size))
+    buckets, counts = np.unique(_mix(np.concatenate(found)) >> np.uint32(32 - BUCKET_BITS), return_counts=True)
     return buckets.astype(np.intp), (1.0 + np.log(counts)).astype(np.float32)
 
 
-def _word_buckets(codes: NDArray[np.uint32], spaces: NDArray[np.intp]) -> NDArray[np.uint32]:
+def _word_hashes(codes: NDArray[np.uint32], spaces: NDArray[np.intp]) -> NDArray[np.uint32]:
     """Hash each word as the sum of its characters' hashes, each mixed with its place in the word."""
     if len(spaces) < 2:
         return np.empty(0, dtype=np.uint32)
@@ -162,7 +162,7 @@ def _word_buckets(codes: NDArray[np.uint32], spaces: NDArray[np.intp]) -> NDArra
     places = np.arange(len(codes), dtype=np.uint32) - np.repeat(spaces, lengths).astype(np.uint32)
     mixed = _mix((codes ^ (places << np.uint32(21))) * np.uint32(0x85EBCA77))
     mixed[spaces] = 0
-    return _buckets(np.add.reduceat(mixed, spaces)[:-1].astype(np.uint32), salt=LONGEST_NGRAM + 1)
+    return _salted(np.add.reduceat(mixed, spaces)[:-1].astype(np.uint32), LONGEST_NGRAM + 1)
 
 
 def _mix(hashes: NDArray[np.uint32]) -> NDArray[np.uint32]:
@@ -172,10 +172,9 @@ def _mix(hashes: NDArray[np.uint32]) -> NDArray[np.uint32]:
     return np.asarray(hashes ^ (hashes >> np.uint32(16)), dtype=np.uint32)
 
 
-def _buckets(hashes: NDArray[np.uint32], salt: int) -> NDArray[np.uint32]:
-    return np.asarray(
-        _mix(hashes + np.uint32(salt * 0x9E3779B1 & 0xFFFFFFFF)) >> np.uint32(32 - BUCKET_BITS), dtype=np.uint32
-    )
+def _salted(hashes: NDArray[np.uint32], kind: int) -> NDArray[np.uint32]:
+    """Keep the same hash of two kinds of features apart."""
+    return np.asarray(hashes + np.uint32(kind * 0x9E3779B1 & 0xFFFFFFFF), dtype=np.uint32)
 
 
 def load(path: Path) -> Detector:

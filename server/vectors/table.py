@@ -1,6 +1,6 @@
 """An exact vector search in memory: the rows of one index as arrays. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,6 +18,8 @@ _LEAST_CAPACITY: Final = 1_024
 _GROWTH: Final = 1.5
 _WASTE: Final = 0.5
 """When rows must move anyway and more than this share of them is dead, the dead ones are left behind."""
+_FEW_CODES: Final = 8
+"""Up to so many are compared one by one faster than looked up."""
 _TINY: Final = np.float32(1e-30)
 
 
@@ -113,8 +115,8 @@ class Table:
         mask = rows.alive[:count].copy()
         for name, texts in wanted.items():
             if texts:
-                codes = {self._codes[name][text] for text in texts if text in self._codes[name]}
-                mask &= np.isin(rows.codes[name][:count], list(codes))
+                codes = [code for code in map(self._codes[name].get, texts) if code is not None]
+                mask &= _any_of(rows.codes[name][:count], codes)
         return np.flatnonzero(mask)
 
     def _reserved(self, count: int) -> tuple[int, int]:
@@ -132,6 +134,16 @@ class Table:
             self._places = {larger.ids[place]: int(place) for place in np.flatnonzero(larger.alive[: len(kept)])}
             self._rows, used = larger, len(kept)
         return used, used + count
+
+
+def _any_of(held: NDArray[np.int32], codes: Sequence[int]) -> NDArray[np.bool_]:
+    """Say for each code whether it is one of `codes`."""
+    if len(codes) > _FEW_CODES:
+        return np.isin(held, codes)
+    found = np.zeros(len(held), np.bool_)
+    for code in codes:
+        found |= held == code
+    return found
 
 
 def _scores(columns: NDArray[np.float32], unit: Vector, count: int) -> NDArray[np.float32]:

@@ -9,8 +9,8 @@ import asyncio
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
+from functools import cache, partial
 from typing import Final
 
 import numpy as np
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from server.models.local.frequency import weight
 from server.models.port import Matrix, Purpose
 from server.text.analysis import ANALYSIS_VERSION, terms
+from server.text.memo import Memo
 
 DIMENSIONS: Final = 1024
 SIZES: Final = (DIMENSIONS, 1536)
@@ -47,13 +48,13 @@ def _importance(feature: str) -> float:
     return float(weight(feature) ** DAMPING) + LEAST_WEIGHT
 
 
-@lru_cache(_CACHED_STEMS)
-def _stem_vector(stem: str, count: int, dimensions: int) -> tuple[bytes, bytes]:
+def _stem_vector(counted: tuple[str, int], dimensions: int) -> tuple[bytes, bytes]:
     """Return the sparse vector of a stem that occurs so often: places (uint16) and values (float64).
 
     Its length is the stem's own weight times how much so many occurrences count. As bytes, because those of some
     seventy stems are joined several times as fast as arrays.
     """
+    stem, count = counted
     padded = f"^{stem}$"
     sizes = range(SHORTEST_NGRAM, LONGEST_NGRAM + 1)
     ngrams = sorted({f"#{padded[at : at + size]}" for size in sizes for at in range(len(padded) - size + 1)})
@@ -67,29 +68,32 @@ def _stem_vector(stem: str, count: int, dimensions: int) -> tuple[bytes, bytes]:
         for hashed in np.frombuffer(digest, dtype="<u8").tolist():
             places.append(hashed % dimensions)
             values.append(value * scale if hashed >> 63 else -value * scale)
-    counted = np.array(values) * (1.0 if count == 1 else count * (1.0 + SATURATION) / (count + SATURATION))
-    return np.array(places, dtype=np.uint16).tobytes(), counted.tobytes()
+    weighted = np.array(values) * (1.0 if count == 1 else count * (1.0 + SATURATION) / (count + SATURATION))
+    return np.array(places, dtype=np.uint16).tobytes(), weighted.tobytes()
 
 
-def embed_stems(stems: Sequence[str], dimensions: int = DIMENSIONS) -> NDArray[np.float32]:
-    """Return the unit vector, shape (dimensions,), of a text given as its stems; without any, the first axis."""
+@cache
+def _stem_vectors(dimensions: int) -> Memo[tuple[str, int], tuple[bytes, bytes]]:
+    return Memo(partial(_stem_vector, dimensions=dimensions), _CACHED_STEMS)
+
+
+def embed_stems(stems: Mapping[str, int], dimensions: int = DIMENSIONS) -> NDArray[np.float32]:
+    """Return the unit vector, shape (dimensions,), of a text's stems with their counts; without any, the first axis."""
     if not stems:
         first_axis = np.zeros(dimensions, dtype=np.float32)
         first_axis[0] = 1.0
         return first_axis
-    places, values = zip(
-        *[_stem_vector(stem, count, dimensions) for stem, count in Counter(stems).items()], strict=True
-    )
+    places, values = zip(*map(_stem_vectors(dimensions).__getitem__, stems.items()), strict=True)
     places_of_all = np.frombuffer(b"".join(places), dtype=np.uint16)
     vector = np.bincount(places_of_all, np.frombuffer(b"".join(values)), minlength=dimensions)
-    return np.asarray(vector / np.linalg.norm(vector), dtype=np.float32)
+    return (vector / math.sqrt(vector @ vector)).astype(np.float32)
 
 
 def embed(texts: Sequence[str], dimensions: int = DIMENSIONS) -> Matrix:
     """Return one unit vector per text, shape (texts, dimensions)."""
     matrix = np.zeros((len(texts), dimensions), dtype=np.float32)
     for row, text in enumerate(texts):
-        matrix[row] = embed_stems(terms(text), dimensions)
+        matrix[row] = embed_stems(Counter(terms(text)), dimensions)
     return matrix
 
 

@@ -5,8 +5,9 @@ Passages are analysed once and kept by their text; a question costs a few dictio
 
 import math
 import re
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -44,35 +45,34 @@ _NAME: Final = re.compile(r"(?<=\w )(?:\w')?[A-ZÀ-ÖØ-Þ][\w-]*|\d+")
 
 
 class Passage:
-    """A passage's stems in order, how often each occurs, and its vector.
+    """A passage's stems in order, the distinct ones, and its vector.
 
     Thousands of them are kept, so each holds few objects that the garbage collector has to visit.
     """
 
-    __slots__ = ("_by_letter", "_counts", "_numbered", "stems", "vector")
+    __slots__ = ("_distinct", "_numbered", "_sorted", "stems", "vector")
 
-    def __init__(self, stems: Sequence[str], vector: NDArray[np.float32]) -> None:
+    def __init__(self, stems: Sequence[str], distinct: Iterable[str], vector: NDArray[np.float32]) -> None:
         self.stems = tuple(stems)
         self.vector = vector
-        self._counts = dict(Counter(stems))
-        self._numbered = _DIGIT.search(" ".join(self._counts)) is not None
-        self._by_letter: dict[str, tuple[str, ...]] = {}
-        for stem in self._counts:
-            self._by_letter[stem[0]] = (*self._by_letter.get(stem[0], ()), stem)
+        self._distinct = frozenset(distinct)
+        self._sorted = sorted(self._distinct)
+        self._numbered = _DIGIT.search(" ".join(self._sorted)) is not None
 
     def __contains__(self, stem: str) -> bool:
         """Say whether a stem occurs."""
-        return stem in self._counts
+        return stem in self._distinct
 
     def places(self, stem: str) -> list[int]:
         """Return where a stem occurs, in order."""
-        if stem not in self._counts:
+        if stem not in self._distinct:
             return []
         return [place for place, other in enumerate(self.stems) if other == stem]
 
-    def beginning_with(self, letter: str) -> tuple[str, ...]:
+    def beginning_with(self, letter: str) -> list[str]:
         """Return the distinct stems with this first letter."""
-        return self._by_letter.get(letter, ())
+        start = bisect_left(self._sorted, letter)
+        return self._sorted[start : bisect_left(self._sorted, chr(ord(letter) + 1), start)]
 
     def numbers(self) -> list[tuple[int, str]]:
         """Return where the stems with digits stand."""
@@ -99,12 +99,14 @@ _NO_VECTOR: Final = np.zeros(DIMENSIONS, dtype=np.float32)
 def passage(text: str) -> Passage:
     """Analyse a passage; about 0.2 ms, then kept by its text."""
     stems = terms(text)
-    return Passage(stems, embed_stems(stems))
+    counts = Counter(stems)
+    return Passage(stems, counts, embed_stems(counts))
 
 
 def sentence(text: str) -> Passage:
     """Analyse a short text without a vector: its cosine with anything is 0."""
-    return Passage(terms(text), _NO_VECTOR)
+    stems = terms(text)
+    return Passage(stems, stems, _NO_VECTOR)
 
 
 def question(text: str) -> Question:
@@ -116,7 +118,7 @@ def question(text: str) -> Question:
         {stem: weight(stem) + LEAST_WEIGHT for stem in order},
         names & set(order),
         bool(_WANTS_NUMBER.search(canonical(text))),
-        embed_stems(order),
+        embed_stems(Counter(order)),
     )
 
 

@@ -122,9 +122,9 @@ def record_first_token(method: str, duration_seconds: float) -> None:
     _first_token.child(method).observe(duration_seconds)
 
 
-def record_cache(cache: str, hit: bool) -> None:
-    """Count a read of a cache."""
-    (_cache_hits if hit else _cache_misses).child(cache).inc()
+def record_cache(cache: str, hit: bool, times: int = 1) -> None:
+    """Count reads of a cache."""
+    (_cache_hits if hit else _cache_misses).child(cache).inc(times)
 
 
 def record_degraded_step(step: str) -> None:

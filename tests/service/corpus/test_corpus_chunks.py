@@ -163,7 +163,7 @@ async def test_chunks_come_in_the_order_asked_for_and_unknown_ones_are_left_out(
 
 async def test_texts_are_read_from_the_cache_the_second_time(database: Database, student: Caller, write: Write) -> None:
     events: list[bool] = []
-    corpus = CorpusService(database, on_cache_event=lambda name, hit: events.append(hit))
+    corpus = CorpusService(database, on_cache_event=lambda name, hit, times: events.extend([hit] * times))
     document_id = await write(["un", "deux"])
     with caller.acting_as(student):
         ids = [chunk.id for chunk in await corpus.document_chunks(document_id)]

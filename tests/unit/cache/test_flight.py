@@ -123,8 +123,7 @@ async def test_the_least_recently_used_value_goes_first() -> None:
     for key in ("a", "b", "a", "c"):
         await kept.get(key, load)
     assert len(kept) == 2
-    assert kept.peek("a") == "value of a"
-    assert kept.peek("b") is None
+    assert kept.kept(["a", "b"]) == {"a": "value of a"}
 
 
 async def test_a_value_dropped_while_it_loads_is_not_kept() -> None:
@@ -134,7 +133,7 @@ async def test_a_value_dropped_while_it_loads_is_not_kept() -> None:
     kept.drop("a")
     load.go_on.set()
     assert await waiting == "value of a"
-    assert kept.peek("a") is None
+    assert kept.kept(["a"]) == {}
 
 
 async def test_clearing_forgets_what_is_kept_and_what_is_loading() -> None:
@@ -165,10 +164,15 @@ async def test_a_load_runs_as_its_first_caller_without_that_deadline() -> None:
 
 
 async def test_hits_and_misses_are_told() -> None:
-    told: list[tuple[str, bool]] = []
-    kept: FlightCache[str, str | None] = FlightCache(
-        10, 60, "rerank", on_event=lambda name, hit: told.append((name, hit))
-    )
+    told: list[tuple[str, bool, int]] = []
+    kept: FlightCache[str, str | None] = FlightCache(10, 60, "rerank", on_event=lambda *event: told.append(event))
     await kept.get("a", Loader())
     await kept.get("a", Loader())
-    assert told == [("rerank", False), ("rerank", True)]
+    assert kept.kept(["a", "b", "c"]) == {"a": await kept.get("a", Loader())}
+    assert told == [
+        ("rerank", False, 1),
+        ("rerank", True, 1),
+        ("rerank", True, 1),
+        ("rerank", False, 2),
+        ("rerank", True, 1),
+    ]

@@ -61,8 +61,8 @@ async def seen(journal: Journal, after: int = 0) -> list[Event]:
 
 async def test_followers_see_what_was_written_and_nothing_else(journal: Journal, disk: Disk) -> None:
     journal.append(Progress(Stage.ANSWERING))
-    journal.append(Delta("un "))
-    journal.append(Delta("mot"))
+    journal.add_text("un ")
+    journal.add_text("mot")
     await finish(journal)
     events = await seen(journal)
     assert events[1:-1] == disk.events == [Event(2, Progress(Stage.ANSWERING)), Event(3, Delta("un mot"))]
@@ -72,7 +72,7 @@ async def test_followers_see_what_was_written_and_nothing_else(journal: Journal,
 async def test_nothing_is_shown_before_it_is_durable(journal: Journal, disk: Disk) -> None:
     disk.free.clear()
     keeper = asyncio.create_task(journal.keep())
-    journal.append(Delta("texte"))
+    journal.add_text("texte")
     stream = journal.follow(1)
     waiting = asyncio.ensure_future(anext(stream))
     for _ in range(20):
@@ -88,11 +88,11 @@ async def test_nothing_is_shown_before_it_is_durable(journal: Journal, disk: Dis
 async def test_text_that_comes_during_a_write_becomes_one_event(journal: Journal, disk: Disk) -> None:
     disk.free.clear()
     keeper = asyncio.create_task(journal.keep())
-    journal.append(Delta("a"))
+    journal.add_text("a")
     for _ in range(20):
         await asyncio.sleep(0)
     for letter in "bcdefgh":
-        journal.append(Delta(letter))
+        journal.add_text(letter)
     disk.free.set()
     journal.stop()
     await keeper
@@ -104,7 +104,7 @@ async def test_events_before_the_first_text_are_written_with_it(journal: Journal
     keeper = asyncio.create_task(journal.keep())
     journal.append(Progress(Stage.ANSWERING))
     await asyncio.sleep(0)
-    journal.append(Delta("texte"))
+    journal.add_text("texte")
     stream = journal.follow(1)
     await anext(stream)
     assert len(disk.batches) == 1
@@ -117,7 +117,7 @@ async def test_what_follows_the_last_text_is_stored_with_the_end_and_costs_no_wr
     journal: Journal, disk: Disk
 ) -> None:
     keeper = asyncio.create_task(journal.keep())
-    journal.append(Delta("texte"))
+    journal.add_text("texte")
     stream = journal.follow(1)
     await anext(stream)
     journal.append(Progress(Stage.CHECKING))
@@ -130,14 +130,14 @@ async def test_what_follows_the_last_text_is_stored_with_the_end_and_costs_no_wr
 
 async def test_a_short_outage_is_waited_out(journal: Journal, disk: Disk) -> None:
     disk.failures = 2
-    journal.append(Delta("texte"))
+    journal.add_text("texte")
     await finish(journal)
     assert disk.events == [Event(2, Delta("texte"))]
 
 
 async def test_an_answer_that_is_lost_sends_its_followers_to_the_store(journal: Journal, disk: Disk) -> None:
     disk.lost = True
-    journal.append(Delta("texte"))
+    journal.add_text("texte")
     following = asyncio.create_task(seen(journal))
     with pytest.raises(Lost):
         await journal.keep()
@@ -155,7 +155,7 @@ async def test_a_silent_answer_writes_heartbeats(disk: Disk) -> None:
 
 
 async def test_a_follower_may_begin_anywhere_and_leave_at_any_time(journal: Journal) -> None:
-    journal.append(Delta("texte"))
+    journal.add_text("texte")
     await finish(journal)
     whole = await seen(journal)
     for after in range(len(whole)):
