@@ -87,8 +87,8 @@ class ShelfLibrary(Breakable):
         hits = [Hit(chunk.id, float(len(asked & set(terms(chunk.text))))) for chunk in chunks]
         return sorted((hit for hit in hits if hit.score), key=lambda hit: -hit.score)[:limit]
 
-    async def sample(self, where: CorpusFilter, limit: int) -> list[Chunk]:
-        return [chunk for chunk in self.shelf.values() if where.language in (None, chunk.language)][:limit]
+    async def languages(self) -> set[Language]:
+        return {chunk.language for chunk in self.shelf.values()}
 
     async def chunks(self, ids: Sequence[str]) -> dict[str, Chunk]:
         self._ask("chunks", StoreUnavailable(store="postgresql"))

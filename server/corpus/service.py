@@ -87,6 +87,11 @@ class CorpusService:
         async with self._database.transaction() as connection:
             return await self._chunks.sample(connection, where, limit, secrets.token_hex(32))
 
+    async def languages(self) -> frozenset[Language]:
+        """Return the languages in which there is a chunk that the caller may see."""
+        async with self._database.transaction() as connection:
+            return await self._chunks.languages(connection)
+
     async def generation(self) -> int:
         """Return a number that changes whenever chunks come, go or change: within a second, at once after `changed`."""
         writes, _ = await self._state()

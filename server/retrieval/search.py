@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 from uuid import UUID
@@ -68,8 +68,8 @@ class Library(Protocol):
     async def chunks(self, ids: Sequence[str]) -> Mapping[str, Chunk]:
         """Return the chunks that exist and that the caller may see."""
 
-    async def sample(self, where: CorpusFilter, limit: int) -> Sequence[Chunk]:
-        """Return some chunks that the caller may see."""
+    async def languages(self) -> Collection[Language]:
+        """Return the languages in which there is a chunk that the caller may see."""
 
     async def generation(self) -> int:
         """Return a number that changes whenever documents come or go."""
@@ -125,7 +125,7 @@ class RetrievalService:
             RESULT_CACHE_SIZE, RESULT_TTL_SECONDS, "result", on_event=record_cache
         )
         self._scores = caches.make(RERANK_CACHE_SIZE, RESULT_TTL_SECONDS, "rerank", encode=dict, decode=_scores)
-        self._languages: FlightCache[tuple[Language, UUID | None], bool] = FlightCache(
+        self._languages: FlightCache[UUID | None, Collection[Language]] = FlightCache(
             RESULT_CACHE_SIZE, LANGUAGES_TTL_SECONDS, "languages", on_event=record_cache
         )
         self._embeddings = caches.make(
@@ -187,10 +187,11 @@ class RetrievalService:
             dense = group.create_task(self._dense(query, where, who, live))
             full_text = group.create_task(self._full_text(query, where))
             understood = await self._understanding.understand(query, where.language)
+            held = await self._held_languages(who) if understood.others else ()
             others = [
                 group.create_task(self._full_text(words, replace(where, language=language)))
                 for language, words in understood.others
-                if language is where.language or await self._has_language(language, who)
+                if language is where.language or language in held
             ]
         outcomes = [dense.result(), full_text.result(), *(task.result() for task in others)]
         degraded = dict.fromkeys([*understood.degraded, *(each.degraded for each in outcomes if each.degraded)])
@@ -242,16 +243,16 @@ class RetrievalService:
         except FAILURES:
             return _Outcome(degraded=NO_FULL_TEXT)
 
-    async def _has_language(self, language: Language, who: Caller) -> bool:
-        """Say whether the library holds anything in a language that the caller may see; may be a minute behind."""
+    async def _held_languages(self, who: Caller) -> Collection[Language]:
+        """Return the languages of what the caller may see, up to a minute behind; all when that is not known."""
 
-        async def load(_: object) -> bool:
-            return bool(await self._library.sample(CorpusFilter(language=language), 1))
+        async def load(_: object) -> Collection[Language]:
+            return await self._library.languages()
 
         try:
-            return await self._languages.get((language, None if _sees_all(who) else who.user_id), load)
+            return await self._languages.get(None if _sees_all(who) else who.user_id, load)
         except FAILURES:
-            return True
+            return tuple(Language)
 
     async def _embedding(self, text: str, embedder: Embedder) -> Vector:
         async def load(_: object) -> Vector:

@@ -62,6 +62,14 @@ SAMPLE = text(
 )
 AFTER = text(f"SELECT {COLUMNS} {FROM} WHERE chunk.id > :after AND {MATCHES} ORDER BY chunk.id LIMIT :limit")
 COUNT = text(f"SELECT count(*) FROM chunk WHERE {MATCHES}")
+# From one language to the next in the index: any other form reads all chunks to find that a language is not there.
+LANGUAGES = text(
+    "WITH RECURSIVE held (language) AS ("
+    " (SELECT language FROM chunk ORDER BY language LIMIT 1)"
+    " UNION ALL SELECT (SELECT chunk.language FROM chunk WHERE chunk.language > held.language"
+    "  ORDER BY chunk.language LIMIT 1) FROM held WHERE held.language IS NOT NULL"
+    ") SELECT language FROM held WHERE language IS NOT NULL"
+)
 NAMESPACES = text("SELECT namespace, count(*) AS chunks FROM chunk GROUP BY namespace ORDER BY namespace")
 # One round trip for caller and search: an argument of the function reads who is calling, so that is set before.
 SEARCH = (
@@ -131,6 +139,10 @@ class ChunkStore:
     async def count(self, connection: AsyncConnection, where: CorpusFilter) -> int:
         """Count chunks."""
         return int((await connection.execute(COUNT, filter_binds(where))).scalar_one())
+
+    async def languages(self, connection: AsyncConnection) -> frozenset[Language]:
+        """Return the languages that any chunk is in."""
+        return frozenset(map(Language, (await connection.execute(LANGUAGES)).scalars()))
 
     async def namespaces(self, connection: AsyncConnection) -> dict[str, int]:
         """Return the number of chunks of each namespace."""

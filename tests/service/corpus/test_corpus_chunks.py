@@ -12,6 +12,7 @@ from server import caller
 from server.caller import Caller
 from server.corpus.passage import CorpusFilter
 from server.corpus.service import CorpusService
+from server.corpus.store.chunks import LANGUAGES
 from server.database.pool import Database
 from server.text.language import Language
 
@@ -289,6 +290,29 @@ async def test_a_sample_holds_different_chunks_that_fit(corpus: CorpusService, s
         whole = await corpus.sample(CorpusFilter(namespace="a"), 50)
     assert len({chunk.id for chunk in sample}) == 5
     assert {chunk.text for chunk in whole} == {f"texte {number}" for number in range(8)}
+
+
+async def test_languages_are_those_of_the_texts_that_the_caller_may_see(
+    corpus: CorpusService, student: Caller, teacher: Caller, write: Write
+) -> None:
+    await write(["la lumière"])
+    await write(["الضوء"], owner=teacher, private=True, language=Language.ARABIC)
+    with caller.acting_as(student):
+        assert await corpus.languages() == {Language.FRENCH}
+    with caller.acting_as(teacher):
+        assert await corpus.languages() == {Language.FRENCH, Language.ARABIC}
+    assert await corpus.languages() == set()
+
+
+async def test_languages_are_told_without_reading_the_library(
+    corpus: CorpusService, database: Database, owner: psycopg.Connection, student: Caller, write: Write
+) -> None:
+    await write([f"texte {number}" for number in range(500)])
+    owner.execute("ANALYZE chunk")
+    with caller.acting_as(student):
+        async with database.transaction() as connection:
+            plan = (await connection.execute(text(f"EXPLAIN {LANGUAGES}"))).scalars().all()
+    assert not [line for line in plan if "Seq Scan on chunk" in line]
 
 
 async def test_all_chunks_are_reached_in_batches(corpus: CorpusService, student: Caller, write: Write) -> None:
