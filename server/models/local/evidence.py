@@ -83,11 +83,16 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question's stems in order, the weight of each, those of names and numbers, and whether it asks for a number."""
+    """A question's stems in order, the weight of each, those of names and numbers, and whether it asks for a number.
+
+    `total` and `named` are the weights of all stems and of the names together.
+    """
 
     order: tuple[str, ...]
     weights: dict[str, float]
+    total: float
     names: frozenset[str]
+    named: float
     wants_number: bool
     vector: NDArray[np.float32]
 
@@ -112,11 +117,14 @@ def sentence(text: str) -> Passage:
 def question(text: str) -> Question:
     """Analyse a question."""
     order = terms(text)
-    names = frozenset(stem for found in _NAME.findall(text) for stem in terms(found))
+    weights = {stem: weight(stem) + LEAST_WEIGHT for stem in order}
+    names = frozenset(stem for found in _NAME.findall(text) for stem in terms(found)) & weights.keys()
     return Question(
         tuple(order),
-        {stem: weight(stem) + LEAST_WEIGHT for stem in order},
-        names & set(order),
+        weights,
+        sum(weights.values()) or 1.0,
+        names,
+        sum(weights[stem] for stem in names),
         bool(_WANTS_NUMBER.search(canonical(text))),
         embed_stems(Counter(order)),
     )
@@ -125,7 +133,8 @@ def question(text: str) -> Question:
 def evidence(asked: Question, passages: Sequence[Passage]) -> NDArray[np.float64]:
     """Return one row of `FEATURES` per passage, shape (passages, features). The pool features compare the passages."""
     rarity = _rarity_in_pool(asked, passages)
-    rows = [_evidence(asked, each, rarity) for each in passages]
+    pool_total = sum(weight_ * rarity[stem] for stem, weight_ in asked.weights.items()) or 1.0
+    rows = [_evidence(asked, each, rarity, pool_total) for each in passages]
     return np.array(rows, dtype=np.float64).reshape(len(passages), len(FEATURES))
 
 
@@ -137,11 +146,9 @@ def _rarity_in_pool(asked: Question, passages: Sequence[Passage]) -> dict[str, f
     return {stem: math.log(1 + (total - count + 0.5) / (count + 0.5)) / highest for stem, count in counts.items()}
 
 
-def _evidence(asked: Question, found: Passage, rarity: dict[str, float]) -> tuple[float, ...]:
-    weights = asked.weights
+def _evidence(asked: Question, found: Passage, rarity: dict[str, float], pool_total: float) -> tuple[float, ...]:
+    weights, total = asked.weights, asked.total
     length = len(found.stems)
-    total = sum(weights.values()) or 1.0
-    pool_total = sum(weight_ * rarity[stem] for stem, weight_ in weights.items()) or 1.0
     norm = SATURATION * (1 - LENGTH_SHARE + LENGTH_SHARE * length / TYPICAL_TERMS)
     bm25 = pool_bm25 = coverage = pool_coverage = parts = 0.0
     matched: dict[str, list[int]] = {}
@@ -157,7 +164,6 @@ def _evidence(asked: Question, found: Passage, rarity: dict[str, float]) -> tupl
         coverage += weight_
         pool_coverage += weight_ * rarity[stem]
     places_of_matches = sorted((place, stem) for stem, places in matched.items() for place in places)
-    named = sum(weights[stem] for stem in asked.names)
     return (
         bm25 / total,
         pool_bm25 / pool_total,
@@ -171,7 +177,7 @@ def _evidence(asked: Question, found: Passage, rarity: dict[str, float]) -> tupl
         places_of_matches[0][0] / max(1, length) if places_of_matches else 1.0,
         math.log(length + 1) / 5,
         float(asked.vector @ found.vector),
-        sum(weights[stem] for stem in asked.names if stem in matched) / named if named else 0.0,
+        sum(weights[stem] for stem in asked.names if stem in matched) / asked.named if asked.names else 0.0,
         _number_near(asked, found, places_of_matches),
     )
 
