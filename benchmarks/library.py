@@ -131,7 +131,8 @@ class Bench:
                 for page, text in enumerate(part, start=1)
             ]
             generation = await self.rooms.corpus.begin_generation(connection, document.id)
-            await self.rooms.corpus.write_chunks(connection, document.id, generation, drafts)
+            indexed = await self.rooms.corpus.indexed(drafts)
+            await self.rooms.corpus.write_chunks(connection, document.id, generation, indexed)
         return [
             VectorRow(draft.id, vector, document.id, "", "", "", "fr", None)
             for draft, vector in zip(drafts, embed(part), strict=True)

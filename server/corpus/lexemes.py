@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from server.corpus.passage import ChunkDraft
 from server.text.analysis import terms
 
 LABELS = ((5, "A"), (3, "B"), (2, "C"), (1, "D"))
@@ -22,6 +23,19 @@ class Lexemes:
 
     literal: str
     term_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """A chunk to be stored with its lexemes."""
+
+    draft: ChunkDraft
+    lexemes: Lexemes
+
+
+def indexed(draft: ChunkDraft) -> Indexed:
+    """Analyse a chunk; takes about 0.1 ms."""
+    return Indexed(draft, of_passage(draft.text))
 
 
 def of_passage(text: str) -> Lexemes:

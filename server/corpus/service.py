@@ -15,6 +15,7 @@ import structlog
 from server import caller
 from server.cache.flight import FlightCache, OnEvent, unheard
 from server.corpus import lexemes
+from server.corpus.lexemes import Indexed
 from server.corpus.passage import (
     Chunk,
     ChunkDraft,
@@ -192,11 +193,15 @@ class CorpusService:
             raise NotFound
         return generation
 
+    async def indexed(self, drafts: Sequence[ChunkDraft]) -> list[Indexed]:
+        """Analyse chunks for full-text search; best before the transaction that writes them."""
+        return await asyncio.to_thread(lambda: list(map(lexemes.indexed, drafts)))
+
     async def write_chunks(
-        self, connection: Connection, document_id: UUID, generation: int, drafts: Sequence[ChunkDraft]
+        self, connection: Connection, document_id: UUID, generation: int, chunks: Sequence[Indexed]
     ) -> None:
         """Write a batch of a run's chunks. Unchanged ones (same id and content hash) stay as they are."""
-        await self._chunks.write(connection, document_id, generation, drafts)
+        await self._chunks.write(connection, document_id, generation, chunks)
 
     async def obsolete_chunks(self, connection: Connection, document_id: UUID, generation: int) -> list[str]:
         """Return the chunks that the run did not write again.

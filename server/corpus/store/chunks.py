@@ -1,6 +1,5 @@
 """SQL of chunks: writing them by generation, reading them, and full-text search."""
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
@@ -9,8 +8,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from server.caller import Caller
-from server.corpus import lexemes
-from server.corpus.passage import Chunk, ChunkDraft, CorpusFilter, Hit
+from server.corpus.lexemes import Indexed
+from server.corpus.passage import Chunk, CorpusFilter, Hit
 from server.database.session import Session
 from server.text.analysis import ANALYSIS_VERSION
 from server.text.language import Language
@@ -88,10 +87,10 @@ class ChunkStore:
     """Reads and writes the table `chunk`."""
 
     async def write(
-        self, connection: AsyncConnection, document_id: UUID, generation: int, drafts: Sequence[ChunkDraft]
+        self, connection: AsyncConnection, document_id: UUID, generation: int, indexed: Sequence[Indexed]
     ) -> None:
         """Insert chunks, or bring stored ones of the same id up to date."""
-        indexed = await asyncio.to_thread(lambda: [lexemes.of_passage(draft.text) for draft in drafts])
+        drafts = [each.draft for each in indexed]
         columns = {
             "ids": [draft.id for draft in drafts],
             "pages": [draft.page for draft in drafts],
@@ -99,10 +98,10 @@ class ChunkStore:
             "starts": [draft.start for draft in drafts],
             "ends": [draft.end for draft in drafts],
             "token_counts": [draft.token_count for draft in drafts],
-            "term_counts": [each.term_count for each in indexed],
+            "term_counts": [each.lexemes.term_count for each in indexed],
             "languages": [draft.language for draft in drafts],
             "hashes": [draft.content_hash for draft in drafts],
-            "terms": [each.literal for each in indexed],
+            "terms": [each.lexemes.literal for each in indexed],
             "texts": [draft.text for draft in drafts],
         }
         run = {"document_id": document_id, "generation": generation, "analyser_version": ANALYSIS_VERSION}

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 import structlog
 
@@ -12,6 +13,7 @@ from server.database.pool import Connection, Database
 from server.ingestion.pipeline.outcome import CountsDiffer
 from server.ingestion.pipeline.run import Run
 from server.ingestion.pipeline.stores import Stores
+from server.ingestion.pipeline.together import in_step
 from server.models.port import Embedder, ProviderFailure, Purpose
 from server.refusal import Refusal
 from server.vectors.port import Vector, VectorRow
@@ -23,6 +25,14 @@ MOST_HELD_VECTORS = 4_096
 
 Kept = dict[str, Vector]
 """Vectors by the content hash of the text they were made from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """The vectors of some chunks, and which of them are not kept yet."""
+
+    vectors: Kept
+    fresh: Kept
 
 
 Targets = Callable[[], Awaitable[Sequence[Space]]]
@@ -49,12 +59,25 @@ class Indexing:
 
         Returns the last of them by content hash, as many as a run may hold, to spare reading them again.
         """
-        kept: Kept = {}
-        async for chunks in self._missing(run, space.index):
-            vectors = await self._vectors_of(run, space.embedder, chunks, {})
-            if len(kept) < MOST_HELD_VECTORS:
-                kept |= vectors
-        return kept
+        held: Kept = {}
+        refs, database, embedder = self._stores.refs, self._stores.database, space.embedder
+
+        latest: Kept = {}
+
+        async def make(chunks: Sequence[Chunk]) -> Made:
+            nonlocal latest
+            # The batch before may not be kept yet, and its texts may come again.
+            made = await made_of(refs, embedder, chunks, held | latest)
+            latest = made.vectors
+            if len(held) < MOST_HELD_VECTORS:
+                held.update(latest)
+            return made
+
+        async def store(made: Made) -> None:
+            await keep(refs, database, embedder, made, run.report)
+
+        await in_step(self._missing(run, space.index), make, store)
+        return held
 
     async def _vectors_of(self, run: Run, embedder: Embedder, chunks: Sequence[Chunk], held: Kept) -> Kept:
         if {chunk.content_hash for chunk in chunks} <= held.keys():
@@ -84,10 +107,15 @@ class Indexing:
     async def _write(self, run: Run, space: Space, held: Kept, done: int | None = None) -> None:
         """Write what an index lacks of a document; `done` counts on, for the job's progress, from what it holds."""
         embedder = space.embedder
-        async for chunks in self._missing(run, space.index):
+
+        async def write(chunks: Sequence[Chunk]) -> Sequence[Chunk]:
             vectors = await self._vectors_of(run, embedder, chunks, held)
             rows = [vector_row(chunk, vectors[chunk.content_hash]) for chunk in chunks]
             await self._stores.vectors.upsert(space.index, rows)
+            return chunks
+
+        async def note(chunks: Sequence[Chunk]) -> None:
+            nonlocal done
             progress = {}
             if done is not None:
                 done += len(chunks)
@@ -95,6 +123,8 @@ class Indexing:
             async with self._stores.database.transaction() as connection:
                 await run.report(connection, **progress)
                 await self._stores.refs.refer(connection, space.index, embedder.name, embedder.dimensions, chunks)
+
+        await in_step(self._missing(run, space.index), write, note)
 
     async def flush(self, index: str) -> None:
         """Make what was written cheap to search. Runs that end together share one flush."""
@@ -141,17 +171,37 @@ async def vectors_of(
 
     `guard` may refuse in the transaction that keeps them. Raises ProviderFailure.
     """
+    made = await made_of(refs, embedder, chunks, {})
+    await keep(refs, database, embedder, made, guard)
+    return made.vectors
+
+
+async def made_of(refs: VectorRefs, embedder: Embedder, chunks: Sequence[Chunk], held: Kept) -> Made:
+    """Return the vectors of chunks: held, kept in the database or else made by the model. Raises ProviderFailure."""
     texts = {chunk.content_hash: chunk.text for chunk in chunks}
-    vectors: Kept = await refs.kept(embedder.name, list(texts))
+    vectors = {content: held[content] for content in texts.keys() & held.keys()}
+    if len(vectors) < len(texts):
+        vectors |= await refs.kept(embedder.name, [content for content in texts if content not in vectors])
     unknown = [content for content in texts if content not in vectors]
-    if unknown:
-        made = await embedder.embed([texts[content] for content in unknown], Purpose.PASSAGE)
-        fresh = dict(zip(unknown, made, strict=True))
+    if not unknown:
+        return Made(vectors, {})
+    made = await embedder.embed([texts[content] for content in unknown], Purpose.PASSAGE)
+    fresh = dict(zip(unknown, made, strict=True))
+    return Made(vectors | fresh, fresh)
+
+
+async def keep(
+    refs: VectorRefs,
+    database: Database,
+    embedder: Embedder,
+    made: Made,
+    guard: Callable[[Connection], Awaitable[None]],
+) -> None:
+    """Keep the vectors that are new; `guard` may refuse in the transaction that does."""
+    if made.fresh:
         async with database.transaction() as connection:
             await guard(connection)
-            await refs.keep(connection, embedder.name, fresh)
-        vectors |= fresh
-    return vectors
+            await refs.keep(connection, embedder.name, made.fresh)
 
 
 def vector_row(chunk: Chunk, vector: Vector) -> VectorRow:

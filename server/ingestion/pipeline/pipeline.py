@@ -7,7 +7,7 @@ deterministic and every step asks the stores what is left to do, so a run that d
 import asyncio
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -15,6 +15,7 @@ from uuid import UUID
 import structlog
 
 from server import caller
+from server.corpus.lexemes import Indexed
 from server.corpus.passage import Document
 from server.database.pool import Connection
 from server.ingestion.chunking import ChunkSize, PageText, TextChunk, chunk_pages
@@ -28,7 +29,7 @@ from server.ingestion.pipeline.indexing import Indexing, Targets
 from server.ingestion.pipeline.outcome import explain, main_language, why_nothing
 from server.ingestion.pipeline.run import Run, Superseded
 from server.ingestion.pipeline.stores import Stores
-from server.ingestion.pipeline.together import together
+from server.ingestion.pipeline.together import in_step, together
 from server.ingestion.removal import Removal
 from server.ingestion.scratch import Scratch
 from server.ingestion.service import Enqueue
@@ -42,7 +43,7 @@ PAGE_BATCH = 20
 PAGE_BATCH_SECONDS = 0.25
 """Pages are kept this often at most, however fast they come: a killed run loses no more than that of reading."""
 MOST_PAGES_HELD = 500
-WRITE_BATCH = 256
+WRITE_BATCH = 128
 
 log = structlog.get_logger(__name__)
 
@@ -202,12 +203,18 @@ class Pipeline:
 
     async def _write(self, run: Run, document: Document, generation: int, chunks: Sequence[TextChunk]) -> None:
         """Write the texts; the chunks of earlier generations stay until the new ones have vectors."""
-        for start in range(0, len(chunks), WRITE_BATCH):
+        corpus = self._stores.corpus
+
+        async def batches() -> AsyncIterator[Sequence[TextChunk]]:
+            for start in range(0, len(chunks), WRITE_BATCH):
+                yield chunks[start : start + WRITE_BATCH]
+
+        async def store(batch: Sequence[Indexed]) -> None:
             async with self._stores.database.transaction() as connection:
                 await run.report(connection)
-                await self._stores.corpus.write_chunks(
-                    connection, document.id, generation, chunks[start : start + WRITE_BATCH]
-                )
+                await corpus.write_chunks(connection, document.id, generation, batch)
+
+        await in_step(batches(), corpus.indexed, store)
 
     async def _forget_vectors(self, connection: Connection, document_id: UUID) -> None:
         """Have all vectors of a document written again: what they are filed under has changed."""

@@ -1,7 +1,7 @@
 """Two steps of a run at once: one computes in a thread while a store works for the other."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncIterable, Callable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -16,3 +16,20 @@ async def together(one: Coroutine[Any, Any, T], other: Coroutine[Any, Any, U]) -
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None
     return tasks[0].result(), tasks[1].result()
+
+
+async def in_step(
+    batches: AsyncIterable[T],
+    make: Callable[[T], Coroutine[Any, Any, U]],
+    store: Callable[[U], Coroutine[Any, Any, None]],
+) -> None:
+    """Make something of each batch while the one before is stored; they are stored in order, one at a time."""
+    waiting: list[U] = []
+    async for batch in batches:
+        if not waiting:
+            waiting.append(await make(batch))
+        else:
+            _, made = await together(store(waiting.pop()), make(batch))
+            waiting.append(made)
+    for made in waiting:
+        await store(made)

@@ -94,7 +94,7 @@ async def write(database: Database, corpus: CorpusService) -> Write:
                 document = await corpus.create_document(connection, new)
                 generation = await corpus.begin_generation(connection, document.id)
                 drafts = [make_draft(document.id, index, text, language) for index, text in enumerate(texts)]
-                await corpus.write_chunks(connection, document.id, generation, drafts)
+                await corpus.write_chunks(connection, document.id, generation, await corpus.indexed(drafts))
                 await corpus.retire_chunks(connection, document.id, generation)
         return document.id
 

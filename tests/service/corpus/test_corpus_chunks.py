@@ -37,7 +37,7 @@ async def rewrite(database: Database, corpus: CorpusService, document_id: UUID, 
     with caller.acting_as(caller.system()):
         async with database.transaction() as connection:
             generation = await corpus.begin_generation(connection, document_id)
-            await corpus.write_chunks(connection, document_id, generation, drafts)
+            await corpus.write_chunks(connection, document_id, generation, await corpus.indexed(drafts))
             obsolete = await corpus.obsolete_chunks(connection, document_id, generation)
             await corpus.retire_chunks(connection, document_id, generation)
     return obsolete
@@ -217,7 +217,9 @@ async def test_a_run_that_was_cut_off_is_made_up_by_the_next(
     with caller.acting_as(caller.system()):
         async with database.transaction() as connection:
             cut_off = await corpus.begin_generation(connection, document_id)
-            await corpus.write_chunks(connection, document_id, cut_off, [draft(document_id, 3, "quatre")])
+            await corpus.write_chunks(
+                connection, document_id, cut_off, await corpus.indexed([draft(document_id, 3, "quatre")])
+            )
     obsolete = await rewrite(database, corpus, document_id, [draft(document_id, 0, "un")])
     assert len(obsolete) == 3
     with caller.acting_as(student):

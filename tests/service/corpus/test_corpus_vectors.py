@@ -75,7 +75,9 @@ async def test_a_changed_text_is_missing_again(
     await embed(database, refs, await refs.missing(INDEX))
     async with database.transaction() as connection:
         generation = await corpus.begin_generation(connection, document_id)
-        await corpus.write_chunks(connection, document_id, generation, [draft(document_id, 0, "autre")])
+        await corpus.write_chunks(
+            connection, document_id, generation, await corpus.indexed([draft(document_id, 0, "autre")])
+        )
     assert [chunk.text for chunk in await refs.missing(INDEX)] == ["autre"]
     assert await refs.count(INDEX) == 0
 

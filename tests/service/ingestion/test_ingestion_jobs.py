@@ -10,10 +10,18 @@ from sqlalchemy import text
 
 from server import caller
 from server.caller import Caller
+from server.corpus.spaces import Space
+from server.corpus.vectors import VectorRefs
+from server.ingestion.chunking import TextChunk, chunk_id, content_hash
 from server.ingestion.job import Job
 from server.ingestion.jobstate import JobState
+from server.ingestion.pipeline import Stores
+from server.ingestion.pipeline.indexing import EMBED_BATCH, Indexing
+from server.ingestion.pipeline.run import Run
 from server.models.port import Matrix, ProviderFailure, Purpose
 from server.refusal import Conflict, Forbidden, IllegalState, NotFound, RequestIdReused
+from server.text.language import Language
+from server.vectors.port import Vector
 from tests.fakes import WordEmbedder
 from tests.service.ingestion.ingesting import MATHS, House, sample
 
@@ -353,3 +361,38 @@ async def test_deleting_a_document_stops_its_job(house: House, teacher: Caller) 
     await house.service.delete_document(job.document_id, uuid4())
     await house.run_queued()
     assert (await house.service.job(job.id)).state is JobState.CANCELLED
+
+
+class LateRefs(VectorRefs):
+    """Keeps vectors so late that the next batch never finds them kept."""
+
+    async def kept(self, model: str, content_hashes: Sequence[str]) -> dict[str, Vector]:
+        return {}
+
+
+async def test_a_text_that_comes_again_in_the_next_batch_is_embedded_once(house: House, teacher: Caller) -> None:
+    document = await house.upload(own())
+    job = await house.service.create_job(document.id, MATHS, uuid4())
+    texts = [own().decode() for _ in range(3)]
+    chunks = [
+        TextChunk(chunk_id(document.id, page, 0), page, 0, 0, len(text), text, 1, Language.FRENCH, content_hash(text))
+        for page, text in enumerate(texts * EMBED_BATCH, start=1)
+    ]
+    embedder = StubbornEmbedder()
+    space = Space(house.index, embedder)
+
+    async def targets() -> list[Space]:
+        return [space]
+
+    late = LateRefs(house.database)
+    indexing = Indexing(Stores(house.database, house.corpus, late, house.blobs, house.vectors), targets)
+    with caller.acting_as(caller.system()):
+        run = await Run.begin(house.database, house.queue.enqueue, job.id)
+        assert run is not None
+        async with house.database.transaction() as connection:
+            generation = await house.corpus.begin_generation(connection, document.id)
+            await house.corpus.write_chunks(connection, document.id, generation, await house.corpus.indexed(chunks))
+        held = await indexing.embed(run, space)
+        kept = await house.refs.kept(embedder.name, [content_hash(text) for text in texts])
+    assert sorted(embedder.texts) == sorted(texts)
+    assert held.keys() == kept.keys() == {content_hash(text) for text in texts}
