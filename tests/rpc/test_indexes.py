@@ -19,6 +19,7 @@ from server.admin.servicer.indexes import IndexesServicing
 from server.admin.servicer.operations import OperationsServicing
 from server.caller import Caller, Role
 from server.database.pool import Database
+from server.ingestion.job import Placement
 from server.vectors.milvus import MilvusStore
 from tests.rpc.served import Edge, People, Who, refusal
 from tests.service.indexes.reindexing import NEW, IndexHouse, lesson
@@ -114,6 +115,29 @@ async def test_a_repeated_request_is_answered_alike_without_a_second_effect(
     assert replayed.state == pb.INDEX_STATE_RETIRED
     other = await refusal(ask("ActivateIndex", index_name=house.index, request_id=switch))
     assert other.reason == "REQUEST_ID_REUSED"
+
+
+async def test_a_repeated_start_finds_its_operation_whatever_index_is_searched_by_now(
+    house: IndexHouse, ask: Callable[..., Any]
+) -> None:
+    with caller.acting_as(caller.system()):
+        await house.ingest(lesson(99), "physics.txt", Placement("grade-10-physics", "physics", "10"))
+    start = str(uuid4())
+    first = (await ask("StartReindex", embedding_model=NEW, namespace="grade-10-physics", request_id=start)).operation
+    await house.run(UUID(first.id))
+    await ask("ActivateIndex", index_name=await built(house, ask))
+    again = (await ask("StartReindex", embedding_model=NEW, namespace="grade-10-physics", request_id=start)).operation
+    assert (again.id, again.state) == (first.id, pb.OPERATION_STATE_SUCCEEDED)
+
+
+@pytest.mark.parametrize("other", [{"namespace": "nowhere"}, {"embedding_model": "nothing"}])
+async def test_a_used_request_id_is_told_before_what_the_reindex_would_miss(
+    ask: Callable[..., Any], other: dict[str, str]
+) -> None:
+    start = str(uuid4())
+    await ask("StartReindex", embedding_model=NEW, request_id=start)
+    refused = await refusal(ask("StartReindex", request_id=start, **other))
+    assert (refused.code, refused.reason) == (grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED")
 
 
 @pytest.mark.parametrize(

@@ -250,6 +250,35 @@ async def test_a_retried_finalize_gets_the_first_receipt(room):
     assert refused.reason == "REQUEST_ID_REUSED"
 
 
+@pytest.mark.parametrize("first", ["Reserve", "Finalize", "Release"])
+@pytest.mark.parametrize("then", ["Reserve", "Finalize", "Release"])
+async def test_a_used_request_id_is_told_before_what_it_asks_for_is_missing(room, first, then):
+    missing = str(uuid4())
+    asked = {
+        "Reserve": {"user_id": missing, "estimate_tokens": 10, "purpose": "ask"},
+        "Finalize": {"reservation_id": missing, "actual_tokens": 10},
+        "Release": {"reservation_id": missing},
+    }
+    here = {"user_id": room.student.user_id} if first == "Reserve" else {"reservation_id": (await room.hold()).id}
+    used = request(**asked[first] | here)
+    answer = await room.service.ask(first, **used)
+    refused = await room.service.refusal(then, **asked[then], request_id=used["request_id"])
+    assert (refused.code, refused.reason) == (grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED")
+    assert await room.service.ask(first, **used) == answer
+    fresh = await room.service.refusal(then, **request(**asked[then]))
+    assert (fresh.code, fresh.reason) == (grpc.StatusCode.NOT_FOUND, "NOT_FOUND")
+
+
+@pytest.mark.parametrize("ended", ["Finalize", "Release"])
+async def test_a_used_request_id_is_told_before_how_another_reservation_ended(room, ended):
+    one, other, used = await room.hold(), await room.hold(), request(actual_tokens=5)
+    await room.service.ask("Finalize", reservation_id=one.id, **used)
+    actual = {"actual_tokens": 5} if ended == "Finalize" else {}
+    await room.service.ask(ended, **request(reservation_id=other.id, **actual))
+    refused = await room.service.refusal("Finalize", reservation_id=other.id, **used)
+    assert refused.reason == "REQUEST_ID_REUSED"
+
+
 async def test_a_ledger_verifies_by_name(room):
     await room.hold()
     report = await room.student.ask("VerifyLedger")

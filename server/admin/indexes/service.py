@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -83,21 +84,18 @@ class IndexService:
         of the searched index is written again. Raises Invalid, NotFound for a namespace without chunks, Conflict.
         """
         try:
-            embedder = self._embedders.asked(model)
-        except UnknownModel as unknown:
-            raise Invalid(violations=[Violation("embedding_model", str(unknown))]) from None
-        if namespace and not await self._corpus.count_chunks(CorpusFilter(namespace=namespace)):
-            raise NotFound("There is nothing in this namespace.", namespace=namespace)
-        searched = await self._catalogue.require_active()
-        again = bool(namespace) and embedder.name == searched.model
-        task = {
-            "model": embedder.name,
-            "dimensions": embedder.dimensions,
-            "namespace": namespace,
-            "index": searched.name if again else "",
-            "analyser_version": ANALYSIS_VERSION,
-        }
-        return await self._operations.start(REINDEX, task, request_id)
+            task, problem = await self._task(namespace, model), None
+        except Refusal as refusal:
+            task, problem = {}, refusal
+
+        async def effect(connection: Connection) -> UUID:
+            # Only now: a request that is repeated gets its operation, whatever became of model and namespace since.
+            if problem is not None:
+                raise problem
+            return await self._operations.add(connection, REINDEX, task)
+
+        asked = {"namespace": namespace, "model": model}
+        return await self._operations.get(await self._once.run("StartReindex", request_id, asked, UUID, effect))
 
     async def activate(self, name: str, request_id: UUID) -> IndexStatus:
         """Let an index answer searches from now on; the one before is kept for `rollback`.
@@ -185,6 +183,23 @@ class IndexService:
             log.warning("indexes_not_settled", problem=str(problem))
             return 0
         return len(left)
+
+    async def _task(self, namespace: str, model: str) -> dict[str, Any]:
+        try:
+            embedder = self._embedders.asked(model)
+        except UnknownModel as unknown:
+            raise Invalid(violations=[Violation("embedding_model", str(unknown))]) from None
+        if namespace and not await self._corpus.count_chunks(CorpusFilter(namespace=namespace)):
+            raise NotFound("There is nothing in this namespace.", namespace=namespace)
+        searched = await self._catalogue.require_active()
+        again = bool(namespace) and embedder.name == searched.model
+        return {
+            "model": embedder.name,
+            "dimensions": embedder.dimensions,
+            "namespace": namespace,
+            "index": searched.name if again else "",
+            "analyser_version": ANALYSIS_VERSION,
+        }
 
     async def _switch(self, connection: Connection, name: str, action: str) -> str:
         searched = await self._catalogue.lock(connection)
