@@ -41,14 +41,24 @@ class Operations:
         self._runners = dict(runners)
         self._store = OperationStore()
 
-    async def start(self, kind: str, task: Mapping[str, Any], request_id: UUID, *, object: str = "") -> Operation:
+    async def start(
+        self,
+        kind: str,
+        task: Mapping[str, Any],
+        request_id: UUID,
+        *,
+        object: str = "",
+        problem: Refusal | None = None,
+    ) -> Operation:
         """Ask for work; the same request again returns the same operation, as it stands now.
 
         The operation, its audit and its place in the queue are one transaction. Raises Conflict while another
-        operation of this kind on this object has not ended.
+        operation of this kind on this object has not ended, and `problem`, but not to a request that was served before.
         """
 
         async def effect(connection: Connection) -> UUID:
+            if problem is not None:
+                raise problem
             return await self.add(connection, kind, task, object=object)
 
         return await self.get(await self._once.run(f"start.{kind}", request_id, (object, task), UUID, effect))

@@ -152,7 +152,12 @@ async def test_an_export_streams_without_gaps_and_is_made_once_per_request(syste
     assert [event.sequence for event in events] == list(range(1, len(events) + 1))
     assert (events[-1].done, events[-1].ok, events[-1].location) == (True, True, str(outside / "one"))
     assert events[-1].rows == sum(table["rows"] for table in manifest["tables"])
-    assert [(event.done, event.operation_id) for event in again] == [(True, events[-1].operation_id)]
+    assert {event.operation_id for event in again} == {events[-1].operation_id}
+    assert [event.sequence for event in again] == list(range(1, len(again) + 1))
+    assert {event.table: event.rows for event in again[:-1]} == {t["name"]: t["rows"] for t in manifest["tables"]}
+    assert [(e.stage, e.table, e.rows, e.location) for e in again] == [
+        (e.stage, e.table, e.rows, e.location) for e in events[-len(again) :]
+    ]
     assert KEY not in (outside / "one" / "manifest.json").read_text() + system.server.output
 
 

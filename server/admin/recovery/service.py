@@ -14,6 +14,7 @@ from server.admin.recovery.drill import Drill
 from server.admin.recovery.export import Exported, Exporter, Wish
 from server.admin.recovery.import_ import Importer, open_export
 from server.admin.recovery.place import Places
+from server.refusal import Refusal
 
 EXPORT, IMPORT, DRILL = "export", "import", "drill"
 """Kinds of operations."""
@@ -63,10 +64,14 @@ class Imports:
         self._places = places
         self._secret = secret
 
-    async def check(self, location: str, request_id: UUID) -> None:
-        """Refuse at once what the import would refuse after a look at the manifest and the system."""
-        source = await open_export(self._places.existing(location), self._secret)
-        await self._importer.require_room(source, request_id)
+    async def problem(self, location: str, request_id: UUID) -> Refusal | None:
+        """Return what the import would refuse after a look at the manifest and the system."""
+        try:
+            source = await open_export(self._places.existing(location), self._secret)
+            await self._importer.require_room(source, request_id)
+        except Refusal as refusal:
+            return refusal
+        return None
 
     async def run(self, location: str, request_id: UUID, progress: Progress) -> dict[str, Any]:
         """Import an export."""

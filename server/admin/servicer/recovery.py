@@ -1,6 +1,6 @@
 """Export, import and drill on the wire: an operation each, watched until it has ended."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from uuid import UUID
 
@@ -9,6 +9,10 @@ from server.admin.operation import Operation, OperationState
 from server.admin.operations import Operations
 from server.admin.recovery.service import DRILL, EXPORT, IMPORT, Imports
 from server.admin.servicer.messages import Context, duration_message
+from server.refusal import Refusal
+
+EXPORTED = "exported"
+"""The stage of events that tell what a finished export holds of one table."""
 
 
 class RecoveryServicing(admin_pb2_grpc.AdminServiceServicer):
@@ -29,9 +33,9 @@ class RecoveryServicing(admin_pb2_grpc.AdminServiceServicer):
         self, request: admin_pb2.ImportDataRequest, context: Context
     ) -> AsyncIterator[admin_pb2.DataEvent]:
         """Import an export into this empty system."""
-        await self._imports.check(request.location, UUID(request.request_id))
+        problem = await self._imports.problem(request.location, UUID(request.request_id))
         task = {"location": request.location, "request_id": request.request_id}
-        async for event in self._done(IMPORT, task, request.request_id):
+        async for event in self._done(IMPORT, task, request.request_id, problem):
             yield event
 
     async def RunRecoveryDrill(
@@ -41,12 +45,25 @@ class RecoveryServicing(admin_pb2_grpc.AdminServiceServicer):
         async for event in self._done(DRILL, {"location": request.location}, request.request_id):
             yield event
 
-    async def _done(self, kind: str, task: dict[str, Any], request_id: str) -> AsyncIterator[admin_pb2.DataEvent]:
-        operation = await self._operations.start(kind, task, UUID(request_id))
+    async def _done(
+        self, kind: str, task: dict[str, Any], request_id: str, problem: Refusal | None = None
+    ) -> AsyncIterator[admin_pb2.DataEvent]:
+        operation = await self._operations.start(kind, task, UUID(request_id), problem=problem)
         sequence = 0
         async for seen in self._operations.watch(operation.id):
+            for table, rows in table_counts(seen):
+                sequence += 1
+                yield admin_pb2.DataEvent(
+                    sequence=sequence, stage=EXPORTED, table=table, rows=rows, operation_id=str(operation.id)
+                )
             sequence += 1
             yield data_message(seen, sequence)
+
+
+def table_counts(operation: Operation) -> Iterator[tuple[str, int]]:
+    """Yield how many rows of each table an export that has ended holds."""
+    if operation.state.ended:
+        yield from operation.result.get("tables", {}).items()
 
 
 def data_message(operation: Operation, sequence: int) -> admin_pb2.DataEvent:

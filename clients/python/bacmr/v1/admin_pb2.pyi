@@ -1357,7 +1357,9 @@ Global___ExportDataRequest: _TypeAlias = ExportDataRequest  # noqa: Y015
 
 @_typing.final
 class DataEvent(_message.Message):
-    """Progress of an export, import or drill."""
+    """Progress of an export, import or drill. Progress is told as it stands, not kept: the same request again joins the same
+    operation where it is, and one that has ended gives its result.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1779,11 +1781,15 @@ class TraceStep(_message.Message):
     """What happened, as JSON; no secrets."""
     @_builtins.property
     def started_after(self) -> _duration_pb2.Duration:
-        """Time since the request began."""
+        """Time since the request began. Unset where the step is no one moment (`stages_ms`, `drafts`) and for requests of
+        before it was measured.
+        """
 
     @_builtins.property
     def took(self) -> _duration_pb2.Duration:
-        """Time it took."""
+        """Time it took, from its first beginning to its last end; steps may overlap. Unset for what only happened at a moment
+        (`question`, `degraded`, `refusal`, `ending`, `breakers`) and where `started_after` is.
+        """
 
     def __init__(
         self,

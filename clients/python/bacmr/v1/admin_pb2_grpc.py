@@ -330,7 +330,9 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ExportData(self, request, context):
-        """Exports every table with a manifest to a folder or blob prefix.
+        """Exports every table with a manifest to a folder or blob prefix. The stream tells how far it is; what is exported lies
+        at `location`. Before the last event comes one event per table, in stage `exported`, with its rows. The same request
+        again exports nothing more: it gets the progress from where it stands now, these events, and the last one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -72,7 +72,10 @@ class AdminServiceStub:
     DropIndex: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DropIndexRequest, _admin_pb2.DropIndexResponse]
     """Drops an index; the live one is refused."""
     ExportData: _grpc.UnaryStreamMultiCallable[_admin_pb2.ExportDataRequest, _admin_pb2.DataEvent]
-    """Exports every table with a manifest to a folder or blob prefix."""
+    """Exports every table with a manifest to a folder or blob prefix. The stream tells how far it is; what is exported lies
+    at `location`. Before the last event comes one event per table, in stage `exported`, with its rows. The same request
+    again exports nothing more: it gets the progress from where it stands now, these events, and the last one.
+    """
     ImportData: _grpc.UnaryStreamMultiCallable[_admin_pb2.ImportDataRequest, _admin_pb2.DataEvent]
     """Imports an export into a system that holds nothing but its bootstrap admin; verifies everything before it writes anything."""
     RunRecoveryDrill: _grpc.UnaryStreamMultiCallable[_admin_pb2.RunRecoveryDrillRequest, _admin_pb2.DataEvent]
@@ -140,7 +143,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     DropIndex: _aio.UnaryUnaryMultiCallable[_admin_pb2.DropIndexRequest, _admin_pb2.DropIndexResponse]  # type: ignore[assignment]
     """Drops an index; the live one is refused."""
     ExportData: _aio.UnaryStreamMultiCallable[_admin_pb2.ExportDataRequest, _admin_pb2.DataEvent]  # type: ignore[assignment]
-    """Exports every table with a manifest to a folder or blob prefix."""
+    """Exports every table with a manifest to a folder or blob prefix. The stream tells how far it is; what is exported lies
+    at `location`. Before the last event comes one event per table, in stage `exported`, with its rows. The same request
+    again exports nothing more: it gets the progress from where it stands now, these events, and the last one.
+    """
     ImportData: _aio.UnaryStreamMultiCallable[_admin_pb2.ImportDataRequest, _admin_pb2.DataEvent]  # type: ignore[assignment]
     """Imports an export into a system that holds nothing but its bootstrap admin; verifies everything before it writes anything."""
     RunRecoveryDrill: _aio.UnaryStreamMultiCallable[_admin_pb2.RunRecoveryDrillRequest, _admin_pb2.DataEvent]  # type: ignore[assignment]
@@ -305,7 +311,10 @@ class AdminServiceServicer:
         request: _admin_pb2.ExportDataRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_admin_pb2.DataEvent], _abc.AsyncIterator[_admin_pb2.DataEvent]]:
-        """Exports every table with a manifest to a folder or blob prefix."""
+        """Exports every table with a manifest to a folder or blob prefix. The stream tells how far it is; what is exported lies
+        at `location`. Before the last event comes one event per table, in stage `exported`, with its rows. The same request
+        again exports nothing more: it gets the progress from where it stands now, these events, and the last one.
+        """
 
     def ImportData(
         self,
