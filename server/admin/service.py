@@ -12,6 +12,7 @@ from server.database.pages import Page, cut, page_size, position
 from server.database.pool import Database
 from server.refusal import NotFound
 from server.retrieval.conversations import ConversationService
+from server.retrieval.trace import Span
 from server.wallet.ledger import Entry
 from server.wallet.report import Report
 from server.wallet.service import WalletService
@@ -21,6 +22,8 @@ from server.wallet.service import WalletService
 class Story:
     """What one request did and the money it moved. `steps` is what was noted on the way, without secrets.
 
+    `spans` holds the steps whose time was measured.
+
     `user_id` and `began_at` are those of the first entry for a request that only moved money; `method` is then empty.
     """
 
@@ -29,6 +32,7 @@ class Story:
     method: str
     began_at: datetime
     steps: Mapping[str, Any]
+    spans: Mapping[str, Span]
     entries: tuple[Entry, ...]
 
 
@@ -73,8 +77,8 @@ class AdminService:
         except NotFound:
             if not entries:
                 raise
-            return Story(request_id, entries[0].user_id, "", entries[0].created_at, {}, entries)
-        return Story(request_id, told.user_id, told.method, told.began_at, told.steps, entries)
+            return Story(request_id, entries[0].user_id, "", entries[0].created_at, {}, {}, entries)
+        return Story(request_id, told.user_id, told.method, told.began_at, told.steps, told.spans, entries)
 
     def who(self) -> tuple[UUID | None, str, str]:
         """Return the caller's id, role and tier."""

@@ -4,8 +4,9 @@ The stream a caller reads is a window on the stored events; the same request_id 
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from functools import partial
 from uuid import UUID, uuid4
@@ -45,6 +46,7 @@ from server.refusal import (
 )
 from server.retrieval.passage import Step
 from server.retrieval.search import RetrievalService
+from server.retrieval.trace import Trace
 from server.retrieval.usage import record_use
 from server.text.detection import detect
 from server.text.language import Language
@@ -63,8 +65,8 @@ DRAFTS_PER_QUESTION = 2
 """Drafts asked of the model per question wanted, since some do not hold."""
 QUOTED = "No model answered; the questions are made of the pages' own sentences and the model is not charged."
 
-Drafted = tuple[DraftQuestion | Finished, bool]
-"""What a model drafts, and whether it is free of charge."""
+Drafted = tuple[DraftQuestion | Finished, TutorModel]
+"""What a model drafts, and which one it is."""
 
 _ENDINGS: dict[str, type[Refusal]] = {kind.reason: kind for kind in (NoPassages, ModelUnavailable, StoreUnavailable)}
 """Refusals that end a quiz after it began; every reader of its stream gets the same one."""
@@ -161,47 +163,55 @@ class QuizMaker:
         if request_hash != new.request_hash:
             raise RequestIdReused
         if quiz_id == new.id:
-            self._start(caller, caller.user_id, quiz_id, request)
+            self._start(caller, new, request)
         return quiz_id
 
-    def _start(self, caller: Caller, owner_id: UUID, quiz_id: UUID, request: QuizRequest) -> None:
-        self._bells[quiz_id] = bell = Bell()
+    def _start(self, caller: Caller, new: NewQuiz, request: QuizRequest) -> None:
+        self._bells[new.id] = bell = Bell()
+        writer = QuizWriter(self._database, self._store, new, bell, Trace(request.topic))
         with acting_as(detached(caller)):
-            task = asyncio.create_task(self._make(owner_id, quiz_id, request, bell), name=f"quiz-{quiz_id}")
+            task = asyncio.create_task(self._make(writer, new, request), name=f"quiz-{new.id}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(lambda _: self._bells.pop(quiz_id).ring())
+        task.add_done_callback(lambda _: self._bells.pop(new.id).ring())
 
-    async def _make(self, owner_id: UUID, quiz_id: UUID, request: QuizRequest, bell: Bell) -> None:
+    async def _make(self, writer: QuizWriter, new: NewQuiz, request: QuizRequest) -> None:
         """Run one quiz to its end, whatever happens to its readers."""
-        writer = QuizWriter(self._database, self._store, quiz_id, bell)
         try:
-            await self._make_and_settle(writer, owner_id, quiz_id, request)
+            await self._make_and_settle(writer, new, request)
         except Exception:
-            log.exception("quiz_failed", quiz_id=str(quiz_id))
+            log.exception("quiz_failed", quiz_id=str(new.id))
             await writer.finish(Completed(0, None, "", ModelUnavailable.reason))
 
-    async def _make_and_settle(self, writer: QuizWriter, owner_id: UUID, quiz_id: UUID, request: QuizRequest) -> None:
+    async def _make_and_settle(self, writer: QuizWriter, new: NewQuiz, request: QuizRequest) -> None:
         price = quote(request.question_count)
         ended = Completed(0, None, "", ModelUnavailable.reason)
         hold: Hold | None = None
         try:
-            async with self._wallet.hold(owner_id, price.estimate_tokens, PURPOSE, request.request_id) as hold:
-                await writer.emit(Started(quiz_id, hold.reservation.id, price.max_charge_tokens))
+            async with AsyncExitStack() as holding:
+                with writer.trace.timed("price"):
+                    hold = await holding.enter_async_context(
+                        self._wallet.hold(new.owner_id, price.estimate_tokens, PURPOSE, request.request_id)
+                    )
+                writer.trace.held(price.max_charge_tokens, str(hold.reservation.id))
+                await writer.emit(Started(new.id, hold.reservation.id, price.max_charge_tokens))
                 ended = await self._write(writer, request, price, hold)
+                with writer.trace.timed("receipt"):
+                    await holding.aclose()
         except Refusal as refusal:
             if not writer.started:
                 await writer.forget(refusal)
                 return
             ended = Completed(0, None, "", refusal.reason)
         except ProviderFailure:
-            log.warning("quiz_model_failed", quiz_id=str(quiz_id))
+            log.warning("quiz_model_failed", quiz_id=str(new.id))
         receipt = hold.receipt if hold else None
         await writer.finish(Completed(ended.dropped_questions, receipt, ended.model, ended.refusal))
 
     async def _write(self, writer: QuizWriter, request: QuizRequest, price: Quote, hold: Hold) -> Completed:
         await writer.emit(Progress("searching"))
-        sources = fit(await self._sources(writer, request), price.context_tokens)
+        with writer.trace.timed("search"):
+            sources = fit(await self._sources(writer, request), price.context_tokens)
         language = request.language or detect(request.topic or sources[0].text).language
         if language is Language.OTHER:
             language = sources[0].language
@@ -225,31 +235,39 @@ class QuizMaker:
     ) -> Completed:
         """Draft, judge and store questions until enough hold; charge the prompt and all that was drafted."""
         asked: set[str] = set()
-        drafted, model = 0, self._model.name
-        spent = self._model.prompt_tokens(task)
-        async with aclosing(_with_heartbeat(self._drafts(writer, task), writer.beat)) as drafts:
-            async for event, free in drafts:
-                if isinstance(event, Finished):
-                    model = event.model
-                    spent = 0 if free else event.usage.prompt_tokens + event.usage.completion_tokens
-                    break
-                drafted, spent = drafted + 1, 0 if free else spent + _tokens(event)
-                backed = _judge(event, sources, asked)
-                if backed is None:
-                    continue
-                asked.add(signature(event))
-                await writer.ask(
-                    _question(backed, len(asked), sources[event.source_number - 1], task.topic),
-                    partial(self._delivered, hold=hold, model=model, spent=spent, price=price),
-                )
-                if len(asked) == wanted:
-                    break
+        dropped: Counter[str] = Counter()
+        model, usage = self._model.name, None
+        with writer.trace.timed("prompt"):
+            spent = self._model.prompt_tokens(task)
+        writer.trace.prompted(sources, spent, task.language.value)
+        with writer.trace.timed("model_calls"):
+            async with aclosing(_with_heartbeat(self._drafts(writer, task), writer.beat)) as drafts:
+                async for event, drafting in drafts:
+                    free = drafting is self._quoting
+                    if isinstance(event, Finished):
+                        model, usage = event.model, event.usage
+                        spent = 0 if free else usage.prompt_tokens + usage.completion_tokens
+                        break
+                    model, spent = drafting.name, 0 if free else spent + _tokens(event)
+                    verdict = _judge(event, sources, asked)
+                    if isinstance(verdict, Dropped):
+                        dropped[verdict.reason] += 1
+                        continue
+                    asked.add(signature(event))
+                    await writer.ask(
+                        _question(verdict, len(asked), sources[event.source_number - 1], task.topic),
+                        partial(self._delivered, hold=hold, model=model, spent=spent, price=price),
+                    )
+                    if len(asked) == wanted:
+                        break
+        writer.trace.called(model, usage)
+        writer.trace.drafted(len(asked), dropped)
         if not asked:
             raise NoPassages("The pages found do not carry a question; choose another topic or other filters.")
         async with self._database.transaction() as connection:
             await self._used(connection, hold, model, spent, price)
         hold.spend(min(spent, price.max_charge_tokens))
-        return Completed(drafted - len(asked), None, model)
+        return Completed(dropped.total(), None, model)
 
     async def _drafts(self, writer: QuizWriter, task: QuizTask) -> AsyncGenerator[Drafted]:
         """Yield what the model drafts; what the quoting one does when the model fails before its first draft."""
@@ -258,15 +276,16 @@ class QuizMaker:
             async with aclosing(self._model.quiz(task)) as drafts:
                 async for draft in drafts:
                     began = True
-                    yield draft, False
+                    yield draft, self._model
             return
-        except ProviderFailure:
+        except ProviderFailure as failure:
+            writer.trace.called(self._model.name, None, str(failure))
             if began or self._quoting is None:
                 raise
         await writer.emit(StepDegraded(Step.MODEL.value, QUOTED))
         async with aclosing(self._quoting.quiz(task)) as drafts:
             async for draft in drafts:
-                yield draft, True
+                yield draft, self._quoting
 
     async def _delivered(self, connection: Connection, *, hold: Hold, model: str, spent: int, price: Quote) -> None:
         await self._wallet.delivered(connection, hold.reservation.id, min(spent, price.max_charge_tokens))
@@ -288,26 +307,25 @@ class QuizMaker:
         if request.chunk_ids:
             chunks = await self._corpus.chunks(request.chunk_ids)
             found = [of_chunk(chunks[chunk_id]) for chunk_id in request.chunk_ids if chunk_id in chunks]
+            writer.trace.picked("asked for", len(found))
         elif request.topic.strip():
             result = await self._retrieval.search(request.topic, request.where, MAX_SOURCES)
+            writer.trace.found(result, request.topic)
             for step in result.degraded:
                 await writer.emit(StepDegraded(step.step.value, step.reason))
             found = [of_passage(passage, request.where.subject) for passage in result.passages]
         else:
             found = [of_chunk(chunk) for chunk in await self._corpus.sample(request.where, MAX_SOURCES)]
+            writer.trace.picked("at random", len(found))
         if not found:
             raise NoPassages
         return found
 
 
-def _judge(draft: DraftQuestion, sources: Sequence[QuizSource], asked: Collection[str]) -> Backed | None:
+def _judge(draft: DraftQuestion, sources: Sequence[QuizSource], asked: Collection[str]) -> Backed | Dropped:
     if not 1 <= draft.source_number <= len(sources):
-        return None
-    verdict = validate(draft, sources[draft.source_number - 1].text, asked)
-    if isinstance(verdict, Dropped):
-        log.info("quiz_question_dropped", reason=verdict.reason, kind=draft.kind.value)
-        return None
-    return verdict
+        return Dropped("names no source")
+    return validate(draft, sources[draft.source_number - 1].text, asked)
 
 
 def _question(backed: Backed, number: int, source: QuizSource, topic: str) -> Question:

@@ -4,14 +4,19 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from uuid import UUID
 
+from server.caller import current
 from server.database.pool import Connection, Database
-from server.quiz.events import Asked, Completed, Event, Heartbeat, Started
+from server.quiz.events import Asked, Completed, Event, Heartbeat, Started, StepDegraded
 from server.quiz.question import Question
-from server.quiz.store import QuizStore
+from server.quiz.store import NewQuiz, QuizStore
 from server.refusal import Refusal
+from server.retrieval.passage import Degraded, Step
+from server.retrieval.store import TraceStore
+from server.retrieval.trace import Story, Trace
 from server.text.language import Language
+
+METHOD = "GenerateQuiz"
 
 Delivered = Callable[[Connection], Awaitable[None]]
 """Records in the same transaction what the student has received, for the wallet."""
@@ -42,13 +47,15 @@ async def rung(ticket: asyncio.Event | None, seconds: float) -> None:
 
 
 class QuizWriter:
-    """Writes one quiz; used by the one task that makes it."""
+    """Writes one quiz and, with its end, its story; used by the one task that makes it."""
 
-    def __init__(self, database: Database, store: QuizStore, quiz_id: UUID, bell: Bell) -> None:
+    def __init__(self, database: Database, store: QuizStore, new: NewQuiz, bell: Bell, trace: Trace) -> None:
         self._database = database
         self._store = store
-        self._quiz_id = quiz_id
+        self._new = new
+        self._quiz_id = new.id
         self._bell = bell
+        self.trace = trace
         self.started = False
 
     async def emit(self, event: Event) -> None:
@@ -56,6 +63,8 @@ class QuizWriter:
         async with self._database.transaction() as connection:
             await self._store.append(connection, self._quiz_id, event)
         self.started = self.started or isinstance(event, Started)
+        if isinstance(event, StepDegraded):
+            self.trace.degraded(Degraded(Step(event.step), event.reason))
         self._bell.ring()
 
     async def beat(self) -> None:
@@ -79,9 +88,13 @@ class QuizWriter:
 
     async def finish(self, completed: Completed) -> None:
         """Close the quiz and show its end, once."""
+        self.trace.settled(completed.receipt)
+        if completed.refusal:
+            self.trace.refused(completed.refusal)
         async with self._database.transaction() as connection:
             if await self._store.complete(connection, self._quiz_id):
                 await self._store.append(connection, self._quiz_id, completed)
+                await TraceStore().tell(connection, [self._story()])
         self._bell.ring()
 
     async def forget(self, refusal: Refusal) -> None:
@@ -90,3 +103,7 @@ class QuizWriter:
             await self._store.forget(connection, self._quiz_id)
         self._bell.refused = refusal
         self._bell.ring()
+
+    def _story(self) -> Story:
+        new = self._new
+        return Story(new.request_id, current().request_id, new.owner_id, METHOD, self.trace.story())

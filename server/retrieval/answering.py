@@ -199,9 +199,10 @@ class AnswerService:
         if len(self._running) >= self._running_limit:
             raise RateLimited("The server makes as many answers as it can; try again soon.", retry_after_seconds=2.0)
         prelude = await self._prelude(question, user_id)
-        finding = self._spawn(self._find(question, prelude.history))
+        finding = self._spawn(self._find(question, prelude.history, trace))
         try:
-            quote, reservation = await self._reserve(user_id, prelude.frame_tokens)
+            with trace.timed("price"):
+                quote, reservation = await self._reserve(user_id, prelude.frame_tokens)
             return await self._open(question, request_hash, who, prelude, quote, reservation, finding, trace)
         except BaseException:
             finding.cancel()
@@ -219,17 +220,18 @@ class AnswerService:
         frame = prompting.frame(question.text, question.answer_language or detected, history)
         return _Prelude(history, detected, frame, self._means.model.prompt_tokens(frame))
 
-    async def _find(self, question: Question, history: tuple[Turn, ...]) -> Finding:
-        standalone = searched = question.text
-        notes: tuple[Degraded, ...] = ()
-        if history:
-            try:
-                async with asyncio.timeout(STANDALONE_SECONDS):
-                    standalone = searched = await self._means.model.standalone(question.text, history)
-            except (ProviderFailure, TimeoutError):
-                searched = f"{history[-1].question} {question.text}"
-                notes = (Degraded(Step.CONVERSATION, CONTEXT_LOST),)
-        return Finding(standalone, await self._retrieval.search(searched, question.where), notes)
+    async def _find(self, question: Question, history: tuple[Turn, ...], trace: Trace) -> Finding:
+        with trace.timed("search"):
+            standalone = searched = question.text
+            notes: tuple[Degraded, ...] = ()
+            if history:
+                try:
+                    async with asyncio.timeout(STANDALONE_SECONDS):
+                        standalone = searched = await self._means.model.standalone(question.text, history)
+                except (ProviderFailure, TimeoutError):
+                    searched = f"{history[-1].question} {question.text}"
+                    notes = (Degraded(Step.CONVERSATION, CONTEXT_LOST),)
+            return Finding(standalone, await self._retrieval.search(searched, question.where), notes)
 
     async def _reserve(self, user_id: UUID, frame_tokens: int) -> tuple[pricing.Quote, Reservation]:
         """Hold the price of the best plan the wallet can hold; others may spend from it at the same time.

@@ -199,7 +199,8 @@ class Generation:
         frame, frame_tokens = prompting.restated(
             self._commission.frame, self._commission.frame_tokens, finding.standalone
         )
-        prompt = prompting.compose(frame, frame_tokens, found.passages, quote)
+        with self._trace.timed("prompt"):
+            prompt = prompting.compose(frame, frame_tokens, found.passages, quote)
         self._passages = prompt.passages
         self._prompt_tokens = prompt.tokens
         self._trace.prompted(prompt.passages, prompt.tokens, prompt.task.language.value)
@@ -228,15 +229,13 @@ class Generation:
     async def _generate(self, model: TutorModel, task: AnswerTask, *, free: bool) -> Ending:
         self._free, self._dispatched = free, True
         finished: Finished | None = None
-        async with aclosing(model.answer(task)) as events:
-            async for event in events:
-                if isinstance(event, TextDelta):
-                    if not self.journal.has_text:
-                        self._trace.reached("first_text")
-                    # PostgreSQL cannot store NUL, and no text needs it.
-                    self.journal.add_text(event.text.replace("\0", ""))
-                else:
-                    finished = event
+        with self._trace.timed("model_calls"):
+            async with aclosing(model.answer(task)) as events:
+                async for event in events:
+                    if isinstance(event, TextDelta):
+                        self._take(event.text)
+                    else:
+                        finished = event
         if finished is None or not self.journal.has_text:
             raise ProviderFailure("the generation ended without a result", transient=True)
         self._usage = finished.usage
@@ -244,11 +243,20 @@ class Generation:
         self._trace.called(finished.model, finished.usage)
         return ENDINGS[finished.reason]
 
+    def _take(self, text: str) -> None:
+        if not self.journal.has_text:
+            self._trace.reached("first_text")
+        # PostgreSQL cannot store NUL, and no text needs it.
+        self.journal.add_text(text.replace("\0", ""))
+
     async def _check(self, ending: Ending) -> citations.Checked:
         if not self.journal.has_text:
             return citations.Checked((), Validation(0))
         self.journal.append(Progress(Stage.CHECKING))
-        checked = await citations.check_across(self.journal.text, self._passages, self._means.bridge, self._means.model)
+        with self._trace.timed("check"):
+            checked = await citations.check_across(
+                self.journal.text, self._passages, self._means.bridge, self._means.model
+            )
         self._trace.ended(ending, checked.citations, checked.validation)
         return checked
 
@@ -295,9 +303,10 @@ class Generation:
         opening, means = self._commission.opening, self._means
         # A prompt that a student stopped is owed even before its first word, or stopping would make questions free.
         owed = self._owed(self._text_tokens) if self.journal.has_text or ending is Ending.CANCELLED else 0
-        receipt = await means.settlement.settle(
-            opening.answer_id, opening.reservation_id, opening.question.request_id, owed
-        )
+        with self._trace.timed("receipt"):
+            receipt = await means.settlement.settle(
+                opening.answer_id, opening.reservation_id, opening.question.request_id, owed
+            )
         self._trace.settled(receipt)
         self._trace.breakers(means.breakers())
         self._trace.reached("settled")

@@ -14,9 +14,10 @@ from server.refusal import NoPassages, Refusal
 from server.retrieval.passage import SearchResult, SearchTrace
 from server.retrieval.search import RetrievalService
 from server.retrieval.store import TraceStore
-from server.retrieval.trace import Trace
+from server.retrieval.trace import Story, Trace
 from server.text.detection import detect
 
+METHOD = "Search"
 MOST_WAITING = 500
 """Stories kept between two rounds; of more searches than that nobody reads the stories."""
 
@@ -48,7 +49,8 @@ class SearchService:
         """
         trace = Trace(query)
         try:
-            result = await self._retrieval.search(query, where, limit)
+            with trace.timed("search"):
+                result = await self._retrieval.search(query, where, limit)
         except Refusal as refusal:
             trace.refused(refusal.reason)
             self._note(query, trace, None)
@@ -64,7 +66,7 @@ class SearchService:
         told, self._waiting = self._waiting, []
         if told:
             async with self._database.transaction() as connection:
-                await self._store.tell(connection, [(each.request_id, each.user_id, _story(each)) for each in told])
+                await self._store.tell(connection, [_story(each) for each in told])
         return len(told)
 
     def _note(self, query: str, trace: Trace, result: SearchResult | None) -> None:
@@ -79,9 +81,9 @@ def _nothing(query: str) -> SearchResult:
     return SearchResult((), detected.language, (), (), trace)
 
 
-def _story(told: _Told) -> str:
+def _story(told: _Told) -> Story:
     if told.result is not None:
         told.trace.found(told.result, told.query)
         for note in told.result.degraded:
             told.trace.degraded(note)
-    return told.trace.story()
+    return Story(told.request_id, told.request_id, told.user_id, METHOD, told.trace.story())

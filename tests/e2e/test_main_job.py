@@ -140,6 +140,21 @@ async def test_an_operator_sees_the_whole_story_of_a_question(student, operator)
     assert steps.index("question") < steps.index("search") < steps.index("model_calls") < steps.index("receipt")
 
 
+async def test_an_operator_sees_how_long_the_steps_of_a_quiz_took(student, operator):
+    asked = request_id()
+    request = quiz_pb2.GenerateQuizRequest(topic="les lois de Newton", question_count=2, request_id=asked)
+    async for _ in student.quiz.GenerateQuiz(request):
+        pass
+    story = await operator.admin.GetTrace(admin_pb2.GetTraceRequest(request_id=asked))
+    steps = {step.name: step for step in story.steps}
+    lasting = [steps[name] for name in ("price", "search", "prompt", "model_calls", "receipt")]
+    assert (story.method, bool(story.entries)) == ("GenerateQuiz", True)
+    assert all(step.took.ToNanoseconds() > 0 for step in lasting)
+    assert [s.started_after.ToNanoseconds() for s in lasting] == sorted(
+        s.started_after.ToNanoseconds() for s in lasting
+    )
+
+
 async def test_a_broken_pdf_ends_in_a_failed_job_with_a_reason(operator, tmp_path):
     broken = tmp_path / "broken.pdf"
     broken.write_bytes(b"%PDF-1.7\n" + bytes(range(256)) * 20)

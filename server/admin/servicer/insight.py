@@ -9,6 +9,7 @@ from server.admin.overview import Overview
 from server.admin.service import AdminService
 from server.admin.servicer.indexes import index_message
 from server.admin.servicer.messages import Context, duration_message, optional_time_message, time_message
+from server.retrieval.trace import Span
 from server.wallet.servicer import entry_message
 
 
@@ -28,7 +29,7 @@ class InsightServicing(admin_pb2_grpc.AdminServiceServicer):
             method=story.method,
             started_at=time_message(story.began_at),
             steps=[
-                admin_pb2.TraceStep(name=name, detail=json.dumps(detail, ensure_ascii=False, default=str))
+                _step(name, json.dumps(detail, ensure_ascii=False, default=str), story.spans.get(name))
                 for name, detail in story.steps.items()
             ],
             entries=[entry_message(entry) for entry in story.entries],
@@ -106,3 +107,12 @@ class InsightServicing(admin_pb2_grpc.AdminServiceServicer):
     async def GetMetrics(self, request: admin_pb2.GetMetricsRequest, context: Context) -> admin_pb2.GetMetricsResponse:
         """Return all metrics."""
         return admin_pb2.GetMetricsResponse(json=await self._overview.metrics())
+
+
+def _step(name: str, detail: str, span: Span | None) -> admin_pb2.TraceStep:
+    step = admin_pb2.TraceStep(name=name, detail=detail)
+    if span is not None:
+        step.started_after.CopyFrom(duration_message(span.started_after))
+        if span.took is not None:
+            step.took.CopyFrom(duration_message(span.took))
+    return step

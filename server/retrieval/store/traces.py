@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from server.retrieval.trace import Told, told
+from server.retrieval.trace import Story, Told, told
 
 _STORY = text(
     "SELECT user_id, method, created_at, CAST(story AS text) AS story FROM trace"
@@ -15,23 +16,22 @@ _STORY = text(
 )
 _TELL = text(
     "INSERT INTO trace (request_id, correlation_id, user_id, method, story)"
-    " VALUES (:request_id, :request_id, :user_id, 'Search', CAST(:story AS jsonb))"
+    " VALUES (:request_id, :call_id, :user_id, :method, CAST(:story AS jsonb))"
 )
 _FORGET = text("DELETE FROM trace WHERE created_at < now() - make_interval(days => :days)")
 
 
 class TraceStore:
-    """Stories of searches are written here, those of answers with their end (`AnswerStore.close`)."""
+    """Stories of searches and quizzes are written here, those of answers with their end (`AnswerStore.close`)."""
 
     async def story(self, connection: AsyncConnection, request_id: UUID) -> Told | None:
         """Return the story of a request by its own id or by the correlation id of its call."""
         row = (await connection.execute(_STORY, {"id": request_id})).one_or_none()
         return told(row.user_id, row.method, row.created_at, json.loads(row.story)) if row else None
 
-    async def tell(self, connection: AsyncConnection, stories: Sequence[tuple[UUID, UUID, str]]) -> None:
-        """Store the stories of searches: the id of the call, whose it was, and the story as JSON. As the system."""
-        rows = [dict(zip(("request_id", "user_id", "story"), each, strict=True)) for each in stories]
-        await connection.execute(_TELL, rows)
+    async def tell(self, connection: AsyncConnection, stories: Sequence[Story]) -> None:
+        """Store stories, of anybody as the system, else the caller's own."""
+        await connection.execute(_TELL, [asdict(story) for story in stories])
 
     async def forget(self, connection: AsyncConnection, days: int) -> int:
         """Delete older stories; returns how many."""

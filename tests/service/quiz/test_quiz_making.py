@@ -2,11 +2,13 @@
 
 import asyncio
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
 from server.caller import acting_as
 from server.quiz.events import Asked, Completed, Started, StepDegraded
+from server.quiz.making import QUOTED
 from server.refusal import (
     InsufficientBalance,
     ModelUnavailable,
@@ -15,6 +17,7 @@ from server.refusal import (
     RequestIdReused,
     ShuttingDown,
 )
+from server.retrieval.store import TraceStore
 from tests.service.quiz.conftest import BOILS, FREEZES, UNBACKED, request
 
 TOKENS = 20_000
@@ -23,6 +26,11 @@ TOKENS = 20_000
 @pytest.fixture
 def student(make_user):
     return make_user(tokens=TOKENS)
+
+
+async def story_of(database, id):
+    async with database.transaction() as connection:
+        return await TraceStore().story(connection, id)
 
 
 async def test_a_quiz_holds_only_questions_whose_key_is_backed(room, student):
@@ -56,6 +64,44 @@ async def test_the_charge_is_what_was_used_and_within_the_quote(room, student):
     assert isinstance(started, Started)
     assert 0 < completed.receipt.charged_tokens <= started.max_charge_tokens
     assert await room.balance(student) == TOKENS - completed.receipt.charged_tokens
+
+
+async def test_a_quiz_has_a_story_with_its_steps_and_their_times(room, student, database):
+    asked = request()
+    with acting_as(student):
+        completed = (await room.generate(asked))[-1]
+        told = await story_of(database, asked.request_id)
+        assert await story_of(database, student.request_id) == told
+    assert (told.user_id, told.method) == (student.user_id, "GenerateQuiz")
+    assert told.steps["search"] == {"picked": "asked for", "chunks": 1}
+    assert told.steps["drafts"] == {"kept": 2, "dropped": {"its quote does not stand in the source": 1}}
+    assert [call["model"] for call in told.steps["model_calls"]] == [room.model.name]
+    assert told.steps["receipt"]["charged_tokens"] == completed.receipt.charged_tokens
+    work = [told.spans[step] for step in ("price", "search", "prompt", "model_calls", "receipt")]
+    assert all(span.took > 0 for span in work)
+    assert all(one.started_after + one.took <= then.started_after for one, then in pairwise(work))
+
+
+async def test_the_story_of_a_quiz_that_failed_says_why(room, student, database):
+    room.model.drafts, asked = (UNBACKED,), request()
+    with acting_as(student):
+        with pytest.raises(NoPassages):
+            await room.generate(asked)
+        told = await story_of(database, asked.request_id)
+    assert told.steps["refusal"] == NoPassages.reason
+    assert told.steps["receipt"]["charged_tokens"] == 0
+
+
+async def test_the_story_of_a_quiz_tells_of_the_model_that_failed(room, student, database):
+    room.model.broken, asked = {"quiz"}, request()
+    with acting_as(student):
+        await room.generate(asked)
+        told = await story_of(database, asked.request_id)
+    assert [(call["model"], bool(call["error"])) for call in told.steps["model_calls"]] == [
+        (room.model.name, True),
+        (room.quoting.name, False),
+    ]
+    assert told.steps["degraded"] == [["model", QUOTED]]
 
 
 @pytest.mark.parametrize("broken", [set(), {"quiz_midway"}])

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from itertools import pairwise
+from time import perf_counter
 from uuid import uuid4
 
 import pytest
@@ -154,6 +156,32 @@ async def test_a_trace_tells_the_story_of_a_question(process: Process, student: 
     assert story["model_calls"][0]["model"] == "scripted"
     assert story["receipt"]["charged_tokens"] == events[-1].payload.receipt.charged_tokens
     assert len(json.dumps(story).encode()) <= STORY_BYTES
+
+
+async def test_a_trace_tells_when_each_step_began_and_how_long_it_took(process: Process, student: Caller) -> None:
+    asked = question(FIRST)
+    began = perf_counter()
+    await ask(process, student, asked)
+    seconds = perf_counter() - began
+    with acting_as(student):
+        told = await process.room.conversations.trace(asked.request_id)
+    lasting = ["price", "search", "prompt", "model_calls", "check", "receipt"]
+    ends = [(told.spans[step].started_after, told.spans[step].took) for step in lasting]
+    assert set(told.steps) - {"stages_ms"} <= set(told.spans) | {"degraded"}
+    assert all(start >= 0 and took > 0 and start + took <= seconds for start, took in ends)
+    work = [told.spans[step] for step in ("search", "prompt", "model_calls", "check", "receipt")]
+    assert all(one.started_after + one.took <= then.started_after for one, then in pairwise(work))
+
+
+async def test_a_search_tells_how_long_it_took(process: Process, student: Caller) -> None:
+    with acting_as(student):
+        await process.room.searches.search("La force et la masse", CorpusFilter(), 0)
+    with acting_as(system()):
+        await process.room.searches.keep_stories()
+    with acting_as(student):
+        span = (await process.room.conversations.trace(student.request_id)).spans["search"]
+    assert span.started_after >= 0
+    assert span.took > 0
 
 
 async def test_a_trace_is_for_its_owner_and_operators(process: Process, student: Caller, make_user) -> None:
