@@ -188,8 +188,8 @@ class Settings(BaseSettings):
     extraction_memory_bytes: Positive = 2 * 1024**3
     extraction_max_pages: Positive = 2_000
     source_hosts: Annotated[tuple[str, ...], NoDecode] = ()
-    """Host names that sources may be fetched from, each with all hosts below it, comma separated; `host:port` allows
-    one place of an intranet, whose address may be private."""
+    """Host names that sources may be fetched from, each with all hosts below it, on ports 80 and 443, comma separated;
+    `host:port` allows one other port, or one place of an intranet, whose address may be private."""
     export_key: SecretStr = SecretStr("")
     """Set to encrypt exports with; any long random text, kept apart from them."""
 

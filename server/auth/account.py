@@ -10,6 +10,7 @@ from uuid import UUID
 
 from server.caller import Role, Tier
 from server.refusal import Invalid, Violation
+from server.text.fold import INVISIBLE, one_line
 from server.text.language import Language
 
 EMAIL_LENGTH_MAX = 254
@@ -86,7 +87,7 @@ def login_of(email: str, phone: str) -> Login:
 def canonical_email(email: str) -> str:
     """Return the address in lower case and NFC, as it is stored and compared. Raises Invalid."""
     canonical = unicodedata.normalize("NFC", email.strip()).lower()
-    if len(canonical) > EMAIL_LENGTH_MAX or not _EMAIL.fullmatch(canonical):
+    if len(canonical) > EMAIL_LENGTH_MAX or not _EMAIL.fullmatch(canonical) or set(canonical) & set(INVISIBLE):
         raise Invalid(violations=[Violation("email", "This is not an e-mail address.", "string.email")])
     return canonical
 
@@ -120,8 +121,8 @@ def canonical_password(password: str) -> str:
 
 
 def canonical_name(name: str, field: str, length_max: int) -> str:
-    """Return a display or device name in NFC, without control signs and outer space. Raises Invalid when too long."""
-    visible = "".join(sign for sign in unicodedata.normalize("NFC", name) if unicodedata.category(sign) != "Cc").strip()
+    """Return a display or device name in one line, as `one_line` does. Raises Invalid when too long."""
+    visible = one_line(name)
     if len(visible) > length_max:
         raise Invalid(violations=[Violation(field, f"At most {length_max} characters.", "string.max_len")])
     return visible

@@ -19,7 +19,7 @@ from server.ingestion.extraction.filetype import HEAD_BYTES, FileType, declared,
 from server.ingestion.filing import Filed, Filing
 from server.ingestion.store.uploads import Announced, Upload, UploadStore
 from server.refusal import NotFound, UploadRefused
-from server.text.fold import clean
+from server.text.fold import one_line
 
 TICKET_SECONDS = 3_600
 ORPHAN_GRACE_SECONDS = 24 * 3_600.0
@@ -270,7 +270,7 @@ def _require_fit(received: Received, promised: FileType, sha256: str) -> None:
 def _new(upload: Upload) -> NewDocument:
     announced = upload.announced
     return NewDocument(
-        title=clean(announced.title) or _shown(announced.filename),
+        title=one_line(announced.title) or _shown(announced.filename),
         filename=_shown(announced.filename),
         content_type=declared(announced.filename, announced.content_type) or announced.content_type,
         size_bytes=announced.size_bytes,
@@ -283,12 +283,12 @@ def _new(upload: Upload) -> NewDocument:
 
 def _shown(filename: str) -> str:
     """Return a file's name as it may be shown: without its folders, and without signs that turn a line around."""
-    return clean(_FOLDERS.sub("", filename)) or UNNAMED
+    return one_line(_FOLDERS.sub("", filename)) or UNNAMED
 
 
 def _described(described: FileDescription, promised: FileType, received: Received, key: str) -> NewDocument:
     return NewDocument(
-        title=clean(described.title) or _shown(described.filename),
+        title=one_line(described.title) or _shown(described.filename),
         filename=_shown(described.filename),
         content_type=promised,
         size_bytes=received.size_bytes,

@@ -49,6 +49,7 @@ from server.retrieval.search import RetrievalService
 from server.retrieval.trace import Trace
 from server.retrieval.usage import record_use
 from server.text.detection import detect
+from server.text.fold import one_line
 from server.text.language import Language
 from server.text.tokens import count
 from server.wallet.service import Hold, WalletService
@@ -215,7 +216,7 @@ class QuizMaker:
         language = request.language or detect(request.topic or sources[0].text).language
         if language is Language.OTHER:
             language = sources[0].language
-        title = request.topic.strip() or sources[0].document_title
+        title = one_line(request.topic) or sources[0].document_title
         await writer.describe(title, language, request.where.subject or sources[0].subject)
         await writer.emit(Progress("writing"))
         task = QuizTask(

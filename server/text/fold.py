@@ -6,6 +6,7 @@ from and a quote can be found again whatever its vowel marks, accents, hamzas or
 
 import re
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -59,7 +60,9 @@ _CONTROLS: Final = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udff
 _SPACES: Final = re.compile(r"[^\S\n]+")
 _BLANK_LINES: Final = re.compile(r" *\n *(?:\n *){2,}")
 _LINE_ENDS: Final = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
+_JOINERS: Final = "\u200c\u200d"
 _DROP_INVISIBLE: Final = str.maketrans("", "", INVISIBLE + TATWEEL)
+_DROP_TURNING: Final = str.maketrans("", "", INVISIBLE.translate(str.maketrans("", "", _JOINERS)))
 
 
 def _decompose(character: str) -> str:
@@ -107,11 +110,22 @@ def clean(text: str) -> str:
     Composed characters (NFC), presentation forms spelled out, invisible and control characters and tatweel gone,
     single spaces, line ends as one newline, at most one empty line in a row.
     """
-    text = _LINE_ENDS.sub("\n", text)
-    text = _PRESENTATION.sub(lambda match: unicodedata.normalize("NFKC", match[0]), text)
-    text = unicodedata.normalize("NFC", _CONTROLS.sub("", text).translate(_DROP_INVISIBLE))
-    text = _SPACES.sub(" ", text)
+    text = _SPACES.sub(" ", _composed(_LINE_ENDS.sub("\n", text), _DROP_INVISIBLE))
     return _BLANK_LINES.sub("\n\n", re.sub(r" ?\n ?", "\n", text)).strip()
+
+
+def one_line(text: str) -> str:
+    """Return a name or title as it is stored and shown beside other people's texts, which it cannot turn around.
+
+    Composed characters (NFC), presentation forms spelled out, controls and invisible characters gone, white space as
+    single spaces. Joiners stay: they are spelling.
+    """
+    return " ".join(_composed(text, _DROP_TURNING).split())
+
+
+def _composed(text: str, dropped: Mapping[int, int | None]) -> str:
+    text = _PRESENTATION.sub(lambda match: unicodedata.normalize("NFKC", match[0]), text)
+    return unicodedata.normalize("NFC", _CONTROLS.sub("", text).translate(dropped))
 
 
 @dataclass(frozen=True, slots=True)

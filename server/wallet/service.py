@@ -170,12 +170,9 @@ class WalletService:
     # What an owner sees
 
     async def balance(self, user_id: UUID | None = None) -> Balance:
-        """Return a balance: the caller's own, or anyone's for services and admins."""
+        """Return a balance: the caller's own, or anyone's for services and admins. Raises NotFound without a wallet."""
         async with self._database.transaction() as connection:
-            balance = await self._store.balance(connection, _whose(user_id))
-        if balance is None:
-            raise NotFound
-        return balance
+            return await self._balance(connection, _whose(user_id))
 
     async def reservation(self, reservation_id: UUID) -> Reservation:
         """Return a reservation of the caller's (any, for services and admins)."""
@@ -188,21 +185,25 @@ class WalletService:
     async def reservations(
         self, user_id: UUID | None, status: Status | None, *, size: int, page_token: str
     ) -> Page[Reservation]:
-        """List reservations, newest first."""
+        """List reservations, newest first. Raises NotFound without a wallet."""
         whose, size = _whose(user_id), page_size(size)
         filters = ("reservations", whose, status)
         after = position(page_token, filters, datetime, UUID)
         async with self._database.transaction() as connection:
             rows = await self._store.reservations(connection, whose, status or "", after, size + 1)
+            if not rows:
+                await self._balance(connection, whose)
         return cut(rows, size, filters, lambda row: (row.created_at, row.id))
 
     async def entries(self, user_id: UUID | None, *, size: int, page_token: str) -> Page[Entry]:
-        """List ledger entries, newest first."""
+        """List ledger entries, newest first. Raises NotFound without a wallet."""
         whose, size = _whose(user_id), page_size(size)
         filters = ("entries", whose)
         after = position(page_token, filters, int)
         async with self._database.transaction() as connection:
             rows = await self._store.entries(connection, whose, after, size + 1)
+            if not rows:
+                await self._balance(connection, whose)
         return cut(rows, size, filters, lambda row: (row.sequence,))
 
     async def caused_entries(self, request_id: UUID) -> list[Entry]:
@@ -237,6 +238,12 @@ class WalletService:
             "wallets_reconciled", ok=found.ok, failed=[check.name for check in found.checks if not check.ok], head=head
         )
         return found
+
+    async def _balance(self, connection: Connection, user_id: UUID) -> Balance:
+        balance = await self._store.balance(connection, user_id)
+        if balance is None:
+            raise NotFound
+        return balance
 
     # How holds end
 

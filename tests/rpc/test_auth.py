@@ -110,6 +110,40 @@ async def test_a_retried_sign_up_is_the_same_account_and_another_payload_is_refu
     assert (no.code, no.reason) == (grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED")
 
 
+async def test_a_retried_sign_up_opens_another_session_beside_the_first(client: Client) -> None:
+    fields = {"email": f"{uuid4()}@example.org", "password": PASSWORD, "request_id": str(uuid4())}
+    first, again = [(await client.ask("SignUp", **fields)).session for _ in range(2)]
+    devices = (await client.ask("ListSessions", first.access_token)).devices
+    assert {device.session_id for device in devices} == {first.session_id, again.session_id}
+    for session in (first, again):
+        assert (await client.ask("RefreshSession", refresh_token=session.refresh_token)).session.user == first.user
+
+
+async def test_a_sign_up_cannot_be_retried_without_its_password(client: Client) -> None:
+    fields = {"email": f"{uuid4()}@example.org", "password": PASSWORD, "request_id": str(uuid4())}
+    session = (await client.ask("SignUp", **fields)).session
+    for change in ({"password": "another password"}, {"email": f"{uuid4()}@example.org"}):
+        no = await client.refusal("SignUp", **fields | change)
+        assert (no.code, no.reason) == (grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED")
+    assert len((await client.ask("ListSessions", session.access_token)).devices) == 1
+
+
+@pytest.mark.parametrize("turning", list("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"))
+async def test_a_name_cannot_turn_around_what_stands_beside_it(client: Client, turning: str) -> None:
+    session = await client.signed_up(
+        email=f"{uuid4()}@example.org", display_name=f"{turning}مريم\u200cمنت{turning} أحمد"
+    )
+    changed = {"user": {"display_name": f"Amina {turning}nimda"}, "update_mask": {"paths": ["display_name"]}}
+    assert session.user.display_name == "مريم\u200cمنت أحمد"
+    renamed = await client.ask("UpdateMe", session.access_token, request_id=str(uuid4()), **changed)
+    assert renamed.user.display_name == "Amina nimda"
+
+
+async def test_an_address_with_a_sign_that_is_not_seen_is_refused(client: Client) -> None:
+    no = await client.refusal("SignUp", email=f"\u202e{uuid4()}@example.org", password=PASSWORD)
+    assert (no.code, no.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
+
+
 async def test_a_name_that_has_an_account_is_refused(client: Client) -> None:
     session = await client.signed_up()
     no = await client.refusal("SignUp", email=session.user.email, password=PASSWORD)

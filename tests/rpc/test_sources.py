@@ -447,8 +447,23 @@ async def test_a_source_that_makes_no_sense_is_refused(
     assert [violation.field for violation in refused.details["BadRequest"].field_violations] == [field]  # type: ignore[attr-defined]
 
 
+async def test_the_name_of_a_source_is_one_line_that_turns_nothing_around(stub: Any, admin: Who, site: Site) -> None:
+    source = await created(stub, admin, described(site, name="Lycée\u202e de\n Nouakchott\u2069"))
+    renamed = await updated(stub, admin, pb.Source(id=source.id, name="ثانوية\u061c نواكشوط"), "name")
+    assert (source.name, renamed.name) == ("Lycée de Nouakchott", "ثانوية نواكشوط")
+
+
 @pytest.mark.parametrize(
-    "address", ["http://evil.example/", "http://127.0.0.1:1/", "http://127.0.0.1/", "http://169.254.169.254/"]
+    "address",
+    [
+        "http://evil.example/",
+        "http://127.0.0.1:1/",
+        "http://127.0.0.1/",
+        "http://169.254.169.254/",
+        "http://cours.example:22/",
+        "https://www.cours.example:8443/",
+        "http://cours.example:0/",
+    ],
 )
 async def test_only_places_that_an_operator_allowed_become_sources(
     stub: Any, admin: Who, site: Site, address: str

@@ -312,6 +312,16 @@ async def test_another_person_s_wallet_is_not_found(room, rpc):
 
 
 @pytest.mark.parametrize("rpc", ["GetBalance", "ListReservations", "ListLedgerEntries", "VerifyLedger"])
+async def test_a_user_who_does_not_exist_is_not_found(room, rpc):
+    refused = await room.admin.refusal(rpc, user_id=str(uuid4()))
+    assert (refused.code, refused.reason) == (grpc.StatusCode.NOT_FOUND, "NOT_FOUND")
+
+
+async def test_a_wallet_without_reservations_has_an_empty_list(room):
+    assert not (await room.admin.ask("ListReservations", user_id=room.student.user_id)).reservations
+
+
+@pytest.mark.parametrize("rpc", ["GetBalance", "ListReservations", "ListLedgerEntries", "VerifyLedger"])
 async def test_nobody_sees_nothing(room, rpc):
     assert (await room.nobody.refusal(rpc)).code == grpc.StatusCode.UNAUTHENTICATED
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from server.ingestion.sources.address import DEFAULT_PORTS, require_allowed
 from server.ingestion.sources.fetching import AddressPolicy
+from server.refusal import SourceRefused
 
 _PRIVATE_NETWORKS = tuple(
     map(ip_network, ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7"))
@@ -33,11 +34,11 @@ class Reach:
     def of(self, address: str) -> tuple[Sequence[str], AddressPolicy]:
         """Return the hosts that a sync from this canonical address may ask, and the rule for their addresses.
 
-        Raises SourceRefused for a host that nobody allowed.
+        Raises SourceRefused for a host that nobody allowed, and for a port other than 80 and 443 that nobody named.
         """
         places = [place for entry in self.hosts if (place := _place(entry))]
         parts = urlsplit(address)
-        here = parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme]
+        here = parts.hostname or "", DEFAULT_PORTS[parts.scheme] if parts.port is None else parts.port
         if here in places:
             return here[:1], AddressPolicy(
                 allowed_networks=_PRIVATE_NETWORKS,
@@ -46,6 +47,10 @@ class Reach:
             )
         names = [entry for entry in self.hosts if not _place(entry)]
         require_allowed(address, names)
+        if here[1] not in DEFAULT_PORTS.values():
+            raise SourceRefused(
+                "This port of the host is not on the list of allowed hosts.", host=here[0], port=here[1]
+            )
         return names, AddressPolicy()
 
 

@@ -11,7 +11,7 @@ from server.database.pages import Page, cut, page_size, position
 from server.database.pool import Connection, Database
 from server.ingestion.sources.address import canonical
 from server.ingestion.sources.reach import Reach
-from server.ingestion.sources.source import Plan, Source, merged, require_sensible
+from server.ingestion.sources.source import Plan, Source, merged, sensible
 from server.ingestion.store.source_pages import SourcePageStore
 from server.ingestion.store.sources import SourceStore
 from server.refusal import AlreadyExists, IllegalState, Invalid, NotFound, SourceRefused, Violation
@@ -59,10 +59,8 @@ class SourceService:
         async def effect(connection: Connection) -> Source:
             before = _found(await self._sources.get(connection, source_id, lock=True))
             plan = merged(before.plan, change, paths)
-            if plan.start_url == before.plan.start_url:
-                require_sensible(plan)
-            else:
-                plan = self._checked(plan)
+            # A host that is no longer allowed does not keep the rest from being changed.
+            plan = sensible(plan) if plan.start_url == before.plan.start_url else self._checked(plan)
             source = await self._sources.change(connection, source_id, plan)
             if source is None:
                 raise AlreadyExists("Another source starts at this address.")
@@ -125,9 +123,9 @@ class SourceService:
             address = canonical(plan.start_url)
         except SourceRefused as refused:
             raise Invalid(violations=[Violation("source.start_url", str(refused), "uri")]) from None
-        require_sensible(plan)
+        checked = replace(sensible(plan), start_url=address)
         self._reach.require(address)
-        return replace(plan, start_url=address)
+        return checked
 
 
 def _object(source_id: UUID) -> str:

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from server.ingestion.job import Placement
 from server.refusal import Invalid, Violation
+from server.text.fold import one_line
 
 DEFAULT_MAX_PAGES = 500
 MOST_PAGES = 10_000
@@ -79,15 +80,16 @@ def merged(plan: Plan, change: Plan, paths: Collection[str]) -> Plan:
     return replace(plan, placement=replace(plan.placement, **placed), **others)
 
 
-def require_sensible(plan: Plan) -> None:
-    """Raise Invalid, naming every field that breaks a rule."""
+def sensible(plan: Plan) -> Plan:
+    """Return a plan with its name in one line. Raises Invalid, naming every field that breaks a rule."""
+    plan = replace(plan, name=one_line(plan.name))
     values = {"name": plan.name, "subject": plan.placement.subject, "grade": plan.placement.grade}
     found = [
         Violation(f"source.{name}", f"At most {_LENGTHS[name]} characters.", "string.max_len")
         for name, value in values.items()
         if len(value) > _LENGTHS[name]
     ]
-    if not plan.name.strip():
+    if not plan.name:
         found.append(Violation("source.name", "A name for people is needed.", "required"))
     if not _NAMESPACE.fullmatch(plan.placement.namespace):
         found.append(
@@ -100,3 +102,4 @@ def require_sensible(plan: Plan) -> None:
         found.append(Violation("source.sync_every", "From a minute to a year.", "duration.gte_lte"))
     if found:
         raise Invalid(violations=found)
+    return plan

@@ -32,6 +32,7 @@ from server.ingestion.store.source_pages import PageState, SourcePageStore
 from server.ingestion.uploads import FILES
 from server.refusal import Conflict, NotFound, SourceRefused
 from server.text.fold import canonical as folded
+from server.text.fold import one_line
 
 MAX_PAGE_BYTES = 20 * 1024 * 1024
 _TYPES = {
@@ -220,7 +221,7 @@ class SourceSync:
         key = f"{FILES}{uuid4()}"
         await self._blobs.put_bytes(key, body)
         new = NewDocument(
-            title=(content.title or address)[:_MAX_TITLE_CHARACTERS],
+            title=(one_line(content.title) or address)[:_MAX_TITLE_CHARACTERS],
             content_type=content.file_type,
             size_bytes=len(body),
             sha256=hashlib.sha256(body).hexdigest(),

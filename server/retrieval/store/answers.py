@@ -12,6 +12,7 @@ from server.database.session import Session
 from server.models.port import Turn
 from server.retrieval.answer import HISTORY_TURNS, TITLE_CHARACTERS, Closing, Opening, Orphan, Standing, State
 from server.retrieval.events import Citation, Event, Validation, decode, encode
+from server.text.fold import one_line
 from server.wallet.reservation import Receipt
 
 _RECEIPT = TypeAdapter(Receipt)
@@ -89,7 +90,7 @@ class AnswerStore:
             opening.answer_id,
             opening.user_id,
             opening.conversation_id,
-            question.text.strip()[:TITLE_CHARACTERS],
+            one_line(question.text)[:TITLE_CHARACTERS],
             method,
             question.request_id,
             opening.request_hash,

@@ -44,8 +44,8 @@ class Site:
 
     @property
     def reach(self) -> Reach:
-        """What an operator sets to allow this site in an intranet."""
-        return Reach([f"127.0.0.1:{self.port}"])
+        """What an operator sets to allow this site in an intranet, and one on the web."""
+        return Reach([f"127.0.0.1:{self.port}", "cours.example"])
 
     async def answer(self, request: Request) -> Response:
         path = request.url.path

@@ -46,6 +46,12 @@ async def test_an_uploaded_file_becomes_a_document(house: House, teacher: Caller
     assert (document.title, document.size_bytes, document.owner_id) == ("lesson.pdf", len(PDF), teacher.user_id)
 
 
+async def test_a_title_cannot_turn_around_what_stands_beside_it(house: House, teacher: Caller) -> None:
+    ticket = await house.uploads.create_upload(announced(title="Cours\u202e\nfdp.2\u061c"), uuid4())
+    await put(house, ticket.upload_id, PDF)
+    assert (await house.uploads.complete_upload(ticket.upload_id)).title == "Cours fdp.2"
+
+
 async def test_a_completions_request_id_counts_before_its_upload_is_looked_for(house: House, teacher: Caller) -> None:
     ticket, request_id = await house.uploads.create_upload(announced(), uuid4()), uuid4()
     await put(house, ticket.upload_id, PDF)

@@ -41,6 +41,12 @@ async def test_a_quiz_holds_only_questions_whose_key_is_backed(room, student):
     assert events[-1].dropped_questions == 1
 
 
+async def test_the_title_of_a_quiz_is_one_line_that_turns_nothing_around(room, student):
+    with acting_as(student):
+        events = await room.generate(request(topic="L'eau\u202e\n bout"))
+        assert (await room.service.quiz(events[0].quiz_id)).title == "L'eau bout"
+
+
 async def test_no_key_is_in_what_a_student_receives(room, student):
     with acting_as(student):
         events = await room.generate(request())

@@ -94,6 +94,15 @@ async def test_conversations_are_listed_last_used_first(process: Process, studen
     assert kept.conversation_id == threads[1]
 
 
+async def test_the_title_of_a_conversation_is_one_line_that_turns_nothing_around(
+    process: Process, student: Caller
+) -> None:
+    await ask(process, student, question("Qu'est-ce que\n la force\u202e d'un corps ?"))
+    with acting_as(student):
+        page = await process.room.conversations.list_conversations(0, "")
+    assert page.items[0].title == "Qu'est-ce que la force d'un corps ?"
+
+
 async def test_a_deleted_conversation_takes_its_answers_and_leaves_the_ledger(
     process: Process, student: Caller, owner
 ) -> None:

@@ -134,6 +134,15 @@ def test_a_named_host_is_reached_at_public_addresses_only() -> None:
     assert (policy.allowed_networks, policy.allowed_ports) == ((), frozenset({80, 443}))
 
 
+@pytest.mark.parametrize("port", [22, 8080, 8443])
+def test_a_named_host_is_reached_at_the_ports_of_the_web_alone(port: int) -> None:
+    with pytest.raises(SourceRefused, match="port"):
+        Reach(["cours.example"]).require(f"http://cours.example:{port}/")
+    for address in ("http://cours.example/", "https://cours.example/", "https://cours.example:80/"):
+        Reach(["cours.example"]).require(address)
+    Reach(["cours.example", f"cours.example:{port}"]).require(f"http://cours.example:{port}/")
+
+
 def test_a_place_of_the_intranet_is_reached_at_its_port_alone() -> None:
     hosts, policy = Reach(["cours.example", "Intranet.example:8080"]).of("http://intranet.example:8080/a")
     assert list(hosts) == ["intranet.example"]

@@ -1,10 +1,12 @@
 """The clean and the canonical form of a text."""
 
+import unicodedata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.text.fold import canonical, clean, folded, locate
+from server.text.fold import canonical, clean, folded, locate, one_line
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=80) | st.text(
     "ab éأإٱىةَّـ ١²ﬁ\u200f\u202b\n\t", max_size=40
@@ -58,6 +60,15 @@ def test_a_formula_survives_cleaning():
 
 def test_direction_marks_and_nul_bytes_do_not_survive_cleaning():
     assert clean("\u202eabc\u202c \x00d\u2067e\u2069\ufeff") == "abc de"
+
+
+@pytest.mark.parametrize("name", ["Amélie", "مريم منت أحمد", "می\u200cخواهم", "👩\u200d🏫 Fatou"])
+def test_a_name_in_one_line_keeps_its_letters_and_joiners(name: str) -> None:
+    assert one_line(f" \u2067{name}\u2069\n\u200b") == unicodedata.normalize("NFC", name)
+
+
+def test_a_title_in_one_line_cannot_turn_or_break_the_line() -> None:
+    assert one_line("Physique\r\n\u2028 \u202etxt\u202c.fdp\x00\u061c") == "Physique txt.fdp"
 
 
 def test_a_quote_is_found_whatever_its_marks():

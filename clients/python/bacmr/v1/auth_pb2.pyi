@@ -182,7 +182,7 @@ class SignUpRequest(_message.Message):
     password: _builtins.str
     """Password, 8 to 128 characters."""
     display_name: _builtins.str
-    """Name to show."""
+    """Name to show. It is kept in one line: signs that are not seen or that turn the direction of text are taken out."""
     preferred_language: _language_pb2.Language.ValueType
     """Language of answers when none is asked for."""
     device_name: _builtins.str

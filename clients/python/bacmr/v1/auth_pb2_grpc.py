@@ -97,7 +97,9 @@ class AuthServiceServicer:
     """
 
     def SignUp(self, request, context):
-        """Makes an account and its wallet, with the welcome grant, in one transaction, and signs it in.
+        """Makes an account and its wallet, with the welcome grant, in one transaction, and signs it in. Tokens are not stored, so
+        the same request again makes no second account but another session, with tokens of its own; those of the first answer
+        stay good. The password has to be right again: without it the retry is `REQUEST_ID_REUSED`, whatever else it knows.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,7 +34,10 @@ class AuthServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AuthServiceAsyncStub: ...
     SignUp: _grpc.UnaryUnaryMultiCallable[_auth_pb2.SignUpRequest, _auth_pb2.SignUpResponse]
-    """Makes an account and its wallet, with the welcome grant, in one transaction, and signs it in."""
+    """Makes an account and its wallet, with the welcome grant, in one transaction, and signs it in. Tokens are not stored, so
+    the same request again makes no second account but another session, with tokens of its own; those of the first answer
+    stay good. The password has to be right again: without it the retry is `REQUEST_ID_REUSED`, whatever else it knows.
+    """
     SignIn: _grpc.UnaryUnaryMultiCallable[_auth_pb2.SignInRequest, _auth_pb2.SignInResponse]
     """Signs in. An unknown account and a wrong password get the same error in the same time."""
     RefreshSession: _grpc.UnaryUnaryMultiCallable[_auth_pb2.RefreshSessionRequest, _auth_pb2.RefreshSessionResponse]
@@ -64,7 +67,10 @@ class AuthServiceAsyncStub(AuthServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     SignUp: _aio.UnaryUnaryMultiCallable[_auth_pb2.SignUpRequest, _auth_pb2.SignUpResponse]  # type: ignore[assignment]
-    """Makes an account and its wallet, with the welcome grant, in one transaction, and signs it in."""
+    """Makes an account and its wallet, with the welcome grant, in one transaction, and signs it in. Tokens are not stored, so
+    the same request again makes no second account but another session, with tokens of its own; those of the first answer
+    stay good. The password has to be right again: without it the retry is `REQUEST_ID_REUSED`, whatever else it knows.
+    """
     SignIn: _aio.UnaryUnaryMultiCallable[_auth_pb2.SignInRequest, _auth_pb2.SignInResponse]  # type: ignore[assignment]
     """Signs in. An unknown account and a wrong password get the same error in the same time."""
     RefreshSession: _aio.UnaryUnaryMultiCallable[_auth_pb2.RefreshSessionRequest, _auth_pb2.RefreshSessionResponse]  # type: ignore[assignment]
@@ -96,7 +102,10 @@ class AuthServiceServicer:
         request: _auth_pb2.SignUpRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.SignUpResponse, _abc.Awaitable[_auth_pb2.SignUpResponse]]:
-        """Makes an account and its wallet, with the welcome grant, in one transaction, and signs it in."""
+        """Makes an account and its wallet, with the welcome grant, in one transaction, and signs it in. Tokens are not stored, so
+        the same request again makes no second account but another session, with tokens of its own; those of the first answer
+        stay good. The password has to be right again: without it the retry is `REQUEST_ID_REUSED`, whatever else it knows.
+        """
 
     def SignIn(
         self,
