@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import Path
 
 import psycopg
@@ -65,13 +66,15 @@ def _server_major(owner_url: str) -> int:
 
 
 def _program(server_major: int) -> Path:
-    """Return a pg_dump that is not older than the server, as it must be."""
+    """Return the pg_dump nearest to the server's version: an older one cannot read it, and what a newer one writes may
+    not go back: of 18, the pg_restore of 15 reads no file, and that of 18 sets what a server of 15 does not know."""
     on_path = shutil.which("pg_dump")
-    for folder in (*installed(), *([Path(on_path).parent] if on_path else [])):
-        program = folder / "pg_dump"
-        if os.access(program, os.X_OK) and _major(program) >= server_major:
-            return program
-    raise BackupError(f"No pg_dump of version {server_major} or newer was found; install postgresql-client.")
+    folders = (*installed(), *([Path(on_path).parent] if on_path else []))
+    programs = [folder / "pg_dump" for folder in folders if os.access(folder / "pg_dump", os.X_OK)]
+    fit = [(major, program) for program in programs if (major := _major(program)) >= server_major]
+    if not fit:
+        raise BackupError(f"No pg_dump of version {server_major} or newer was found; install postgresql-client.")
+    return min(fit, key=itemgetter(0))[1]
 
 
 def _major(program: Path) -> int:

@@ -25,10 +25,28 @@ def empty(postgres: EmbeddedPostgres) -> Any:
 
 
 def restore(dump: Path, url: str) -> None:
-    program = next(folder / "pg_restore" for folder in installed() if (folder / "pg_restore").exists())
-    subprocess.run(
-        [program, "--exit-on-error", "--dbname", url, dump], check=True, capture_output=True, text=True, timeout=60
+    """Restore as the recipes say, with the program of the server's own version."""
+    with psycopg.connect(url) as session:
+        server = f"(PostgreSQL) {session.info.server_version // 10_000}."
+    programs = [folder / "pg_restore" for folder in installed() if (folder / "pg_restore").exists()]
+    program = next(program for program in programs if server in said(program, "--version"))
+    said(program, "--exit-on-error", "--dbname", url, str(dump))
+
+
+def said(program: Path, *arguments: str) -> str:
+    return subprocess.run([program, *arguments], check=True, capture_output=True, text=True, timeout=60).stdout
+
+
+def pg_dump(folder: Path, version: str) -> Path:
+    """Write a pg_dump that only tells what it was given, as an error; return its folder."""
+    folder.mkdir()
+    program = folder / "pg_dump"
+    program.write_text(
+        f'#!/bin/sh\n[ "$1" = --version ] && echo "pg_dump (PostgreSQL) {version}" && exit\n'
+        f'echo "pg_dump: version {version} args $* PGPASSWORD=$PGPASSWORD" >&2\nexit 1\n'
     )
+    program.chmod(0o755)
+    return folder
 
 
 def test_a_copy_restores_every_row_and_right(
@@ -65,14 +83,8 @@ def test_a_folder_that_cannot_be_written_is_named(addresses: Addresses, tmp_path
 def test_a_password_is_never_an_argument(
     postgres: EmbeddedPostgres, addresses: Addresses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program = tmp_path / "bin" / "pg_dump"
-    program.parent.mkdir()
-    program.write_text(
-        '#!/bin/sh\n[ "$1" = --version ] && echo "pg_dump (PostgreSQL) 99.0" && exit\n'
-        'echo "pg_dump: args $* PGPASSWORD=$PGPASSWORD" >&2\nexit 1\n'
-    )
-    program.chmod(0o755)
-    monkeypatch.setattr("server.database.backup.installed", lambda: iter([program.parent]))
+    monkeypatch.setattr("server.database.backup.installed", lambda: iter([pg_dump(tmp_path / "bin", "99.0")]))
+    monkeypatch.setattr("server.database.backup.shutil.which", lambda _: None)
     password = str(conninfo_to_dict(addresses.owner_url)["password"])
     with pytest.raises(BackupError) as error:
         back_up(addresses.owner_url, tmp_path / "copies")
@@ -80,3 +92,13 @@ def test_a_password_is_never_an_argument(
     assert "--format=custom" in arguments
     assert password not in arguments
     assert environment == password
+
+
+def test_of_many_programs_the_nearest_to_the_servers_version_that_is_not_older_makes_the_copy(
+    addresses: Addresses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [pg_dump(tmp_path / version, version) for version in ("99.0", "14.9", "98.1", "98.0")]
+    monkeypatch.setattr("server.database.backup.installed", lambda: iter(folders))
+    monkeypatch.setattr("server.database.backup.shutil.which", lambda _: None)
+    with pytest.raises(BackupError, match=r"version 98\.1 args"):
+        back_up(addresses.owner_url, tmp_path / "copies")
