@@ -154,33 +154,38 @@ class HttpPort:
     async def close(self, grace_seconds: float, idle_seconds: float = IDLE_SECONDS) -> None:
         """Take no new connections, and ask who has one to close it with the next answer; then close the idle ones.
 
-        Returns when no connection is idle any more, so that no request can come; running ones have `grace_seconds`.
+        Returns when none is idle any more and the calls that came are with gRPC, so that it may take no new ones;
+        what runs goes on until `stop`. Either may last `idle_seconds`, and no longer than `grace_seconds`.
         """
+        seconds = min(idle_seconds, grace_seconds)
         self._front.closing = True
         for listening in self._server.servers:
             listening.close()
-        await self._until_none_is_idle(min(idle_seconds, grace_seconds))
-        self._end(grace_seconds)
-        await self._until_none_is_idle(idle_seconds)
+        await self._until_none_is(self._idle, seconds)
+        for connection in list(self._server.server_state.connections):
+            connection.shutdown()
+        await self._until_none_is(lambda: self._idle() or bool(self._front.on_their_way), seconds)
 
     async def stop(self, grace_seconds: float) -> None:
         """Take no new requests and let running ones end for a while."""
-        self._end(grace_seconds)
+        # Idle connections need a moment even when running requests get none.
+        self._server.config.timeout_graceful_shutdown = max(1, math.ceil(grace_seconds))
+        self._server.should_exit = True
         if self._serving is not None:
             await self._serving
         if self._channel is not None:
             await self._channel.close()
 
-    def _end(self, grace_seconds: float) -> None:
-        # Idle connections need a moment even when running requests get none.
-        self._server.config.timeout_graceful_shutdown = max(1, math.ceil(grace_seconds))
-        self._server.should_exit = True
-
-    async def _until_none_is_idle(self, seconds: float) -> None:
+    def _idle(self) -> bool:
         state = self._server.server_state
+        return len(state.connections) > len(state.tasks)
+
+    @staticmethod
+    async def _until_none_is(some_are: Callable[[], bool], seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while len(state.connections) > len(state.tasks):  # noqa: ASYNC110 - uvicorn has no event
+                await asyncio.sleep(0.01)  # what was accepted at the last moment is not counted yet
+                while some_are():  # noqa: ASYNC110 - uvicorn has no event
                     await asyncio.sleep(0.01)
 
     def _open_channel(self) -> grpc.aio.Channel:
@@ -302,7 +307,8 @@ class _Server(uvicorn.Server):
 class _Front:
     """Sends methods to gRPC-Web and the rest to the pages, whose answers get the headers of security and CORS.
 
-    Once `closing`, every answer is the last one of its connection.
+    Once `closing`, every answer is the last one of its connection. `on_their_way` are the calls whose answer has not
+    begun: gRPC may not know of them yet.
     """
 
     def __init__(self, web: ASGIApp | None, pages: ASGIApp, origins: Origins, upload_origin: str) -> None:
@@ -312,6 +318,7 @@ class _Front:
         policy = CONTENT_POLICY.format(upload_origin=f" {upload_origin}" if upload_origin else "")
         self._headers = [(b"content-security-policy", policy.encode()), *SECURITY_HEADERS]
         self.closing = False
+        self.on_their_way: set[object] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def with_farewell(message: Message) -> None:
@@ -324,7 +331,7 @@ class _Front:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._web is not None and scope["path"].startswith(SERVICES):
-            await self._web(scope, receive, send)
+            await self._call(self._web, scope, receive, send)
             return
         origin = next((value.decode("latin1") for name, value in scope["headers"] if name == b"origin"), "")
         if scope["method"] == "OPTIONS":
@@ -343,6 +350,19 @@ class _Front:
             await send(message)
 
         await self._pages(scope, receive, with_headers)
+
+    async def _call(self, web: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        call = object()
+        self.on_their_way.add(call)
+
+        async def noting(message: Message) -> None:
+            self.on_their_way.discard(call)
+            await send(message)
+
+        try:
+            await web(scope, receive, noting)
+        finally:
+            self.on_their_way.discard(call)
 
 
 def _no_token() -> Response:

@@ -153,7 +153,7 @@ async def calling(server: Server, client: BacmrClient) -> AsyncIterator[list[str
             content=body,
             headers={"content-type": "application/grpc-web+proto"},
         )
-        assert sent.content[:1] == b"\x00", f"{sent.status_code}: {dict(sent.headers)}"
+        assert sent.content[:1] == b"\x00", f"{sent.status_code}: {sent.content!r}"
 
     calls = [on_a_new_channel, on_the_kept_channel, *[on_a_kept_http_connection] * WEB, *[a_stream] * STREAMS]
     http = httpx.AsyncClient(base_url=f"http://{server.http}")

@@ -286,3 +286,23 @@ async def test_a_connection_that_stays_idle_is_cut_in_the_end(edge, serve_http):
         await port.close(1, idle_seconds=0.2)
         assert await reader.read() == b""
     writer.close()
+
+
+async def test_a_call_on_its_way_to_grpc_is_waited_for_while_the_port_closes(edge, serve_http):
+    port = await serve_http(edge)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port.port)
+    writer.write(
+        b"POST /bacmr.v1.AuthService/GetJwks HTTP/1.1\r\nhost: x\r\ncontent-type: application/grpc-web+proto\r\n"
+        b"content-length: 5\r\nexpect: 100-continue\r\n\r\n"
+    )
+    async with asyncio.timeout(10):
+        await reader.readuntil(b"100 Continue\r\n\r\n")
+        closing = asyncio.create_task(port.close(1, idle_seconds=30))
+        await asyncio.sleep(0)
+        assert not closing.done()
+        writer.write(bytes(5))
+        await closing
+        answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"connection: close" in answer.lower()
