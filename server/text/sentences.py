@@ -29,6 +29,12 @@ _ABBREVIATIONS: Final = frozenset(_ABBREVIATION_LIST.split())
 _UNITS: Final = frozenset(("m", "م"))
 """Abbreviations that are units after a number: "3 m." may end a sentence, "M. Diallo" does not."""
 
+_BEFORE_NUMBERS: Final = frozenset(("n", "p"))
+"""Abbreviations only before a number ("p. 12"); elsewhere they are variables, which may end a sentence."""
+
+_OPERATORS: Final = frozenset("+=<>≤≥×÷")
+"""A formula goes on with them: "1 + 2 + … + n"."""
+
 _LOOKBACK_CHARACTERS: Final = 24
 
 
@@ -79,7 +85,7 @@ def _is_heading(line: str, margin: int) -> bool:
 def _runs_on(text: str, match: re.Match[str]) -> bool:
     """Say whether a sentence goes on after this punctuation mark."""
     following = text[match.end() : match.end() + 4].lstrip(" ")
-    if following[:1].islower():
+    if following[:1].islower() or following[:1] in _OPERATORS:
         return True
     if match["mark"] != ".":
         return False
@@ -92,4 +98,6 @@ def _runs_on(text: str, match: re.Match[str]) -> bool:
         return True
     if word in _UNITS and text[line_start : match.start() - len(word)].rstrip(" ")[-1:].isdigit():
         return False
+    if word in _BEFORE_NUMBERS:
+        return following[:1].isdigit()
     return word.lower().rpartition(".")[2] in _ABBREVIATIONS

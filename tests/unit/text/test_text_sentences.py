@@ -16,6 +16,7 @@ from server.text.sentences import sentences, spans
         ("الجملة الأولى، وتستمر؛ ثم تنتهي. الثانية", ["الجملة الأولى، وتستمر؛ ثم تنتهي.", "الثانية"]),
         ("1. Définir la dérivée.\n2. Calculer f(2.5).", ["1. Définir la dérivée.", "2. Calculer f(2.5)."]),
         ("Titre\n\nTexte sur\ndeux lignes.", ["Titre", "Texte sur\ndeux lignes."]),
+        ("La somme est S = 1 + 2 + … + n. Elle croît.", ["La somme est S = 1 + 2 + … + n.", "Elle croît."]),
         ("Il dit : « Oui. » Puis rien.", ["Il dit : « Oui. »", "Puis rien."]),
     ],
 )  # fmt: skip
