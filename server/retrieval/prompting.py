@@ -12,6 +12,7 @@ from functools import lru_cache
 from server.models.port import AnswerTask, Source, Turn
 from server.retrieval import pricing
 from server.retrieval.passage import Passage
+from server.text.figures import same_figures
 from server.text.language import Language
 from server.text.tokens import boundaries, count
 
@@ -21,6 +22,8 @@ LEAST_SOURCE_TOKENS = 24
 """A source is cut to no less than this."""
 TURN_CHARACTERS = 1_200
 """How much of an earlier answer a follow-up question sees."""
+COPY_SHARE = 0.9
+"""A passage with this share of its different words in a better one, and the same figures, is a copy of it."""
 
 _SENTENCE_END = re.compile(r"[.!?؟۔…\n](?=\s|$)")
 
@@ -47,7 +50,11 @@ def restated(bare: AnswerTask, bare_tokens: int, question: str) -> tuple[AnswerT
 
 
 def compose(bare: AnswerTask, bare_tokens: int, passages: Sequence[Passage], quote: pricing.Quote) -> Prompt:
-    """Return the prompt with as many passages (best first, at least one) as the plan takes and the quote can pay."""
+    """Return the prompt with as many passages (best first, at least one) as the plan takes and the quote can pay.
+
+    Copies of a better passage are left out: a lesson that is in the library twice would be read and paid for twice.
+    """
+    passages = distinct(passages)
     room = min(quote.plan.context_tokens, quote.max_charge_tokens - pricing.LEAST_ANSWER_TOKENS - bare_tokens)
     around = [_title_tokens(passage.document_title) + SOURCE_MARKUP_TOKENS for passage in passages]
     sizes = [passage.token_count + extra for passage, extra in zip(passages, around, strict=True)]
@@ -71,6 +78,22 @@ def compose(bare: AnswerTask, bare_tokens: int, passages: Sequence[Passage], quo
         small=quote.plan.small,
     )
     return Prompt(task, chosen, tokens)
+
+
+def distinct(passages: Sequence[Passage]) -> list[Passage]:
+    """Return the passages without those that a better one holds already."""
+    kept: list[Passage] = []
+    vocabularies: list[set[str]] = []
+    for passage in passages:
+        words = set(passage.text.split())
+        if not any(
+            passage.text == better.text
+            or (len(words & others) >= COPY_SHARE * len(words) and same_figures(passage.text, better.text))
+            for better, others in zip(kept, vocabularies, strict=True)
+        ):
+            kept.append(passage)
+            vocabularies.append(words)
+    return kept
 
 
 def cut(text: str, max_tokens: int) -> str:

@@ -19,6 +19,11 @@ def passage(text: str = LESSON, title: str = "Physique") -> Passage:
     return Passage("c" * 64, UUID(int=1), title, 1, text, 1.0, Language.FRENCH, 0, len(text), count(text))
 
 
+def passages(count: int) -> list[Passage]:
+    """Return passages of the same length that are no copies: each states another number."""
+    return [passage(LESSON + f"Sa valeur est {number} N.", f"Leçon {number}") for number in range(10, 10 + count)]
+
+
 def quote(plan: pricing.Plan = pricing.FULL, frame: int = 100) -> Quote:
     return pricing.quote(frame, plan)
 
@@ -27,7 +32,7 @@ FRAME = prompting.frame("Qu'est-ce qu'une force ?", Language.FRENCH, ())
 
 
 def test_sources_are_numbered_as_the_passages_are_shown() -> None:
-    prompt = prompting.compose(FRAME, 100, [passage(title=f"Leçon {number}") for number in range(4)], quote())
+    prompt = prompting.compose(FRAME, 100, passages(4), quote())
     assert [source.title for source in prompt.task.sources] == [each.document_title for each in prompt.passages]
     assert [source.number for source in prompt.task.sources] == list(range(1, len(prompt.passages) + 1))
 
@@ -35,13 +40,20 @@ def test_sources_are_numbered_as_the_passages_are_shown() -> None:
 def test_a_prompt_and_its_longest_answer_stay_within_the_quote() -> None:
     for available in (pricing.least_tokens(100), 400, 700, 1_200, 3_000, 10_000):
         quoted = pricing.choose(100, available)
-        prompt = prompting.compose(FRAME, 100, [passage() for _ in range(10)], quoted)
+        prompt = prompting.compose(FRAME, 100, passages(10), quoted)
         assert prompt.tokens + prompt.task.max_tokens <= quoted.max_charge_tokens <= available
 
 
 def test_a_prompt_counts_at_least_the_tokens_of_its_sources() -> None:
-    prompt = prompting.compose(FRAME, 100, [passage() for _ in range(10)], quote())
+    prompt = prompting.compose(FRAME, 100, passages(10), quote())
     assert prompt.tokens >= 100 + sum(count(source.text) for source in prompt.task.sources)
+
+
+def test_a_copy_of_a_better_passage_is_left_out_of_the_prompt() -> None:
+    first, second = passages(2)
+    copy = passage(first.text.replace("grandeur", "grandeur,", 1), "La même leçon")
+    prompt = prompting.compose(FRAME, 100, [first, copy, second], quote())
+    assert prompt.passages == (first, second)
 
 
 def test_a_passage_larger_than_the_plan_is_cut_after_a_sentence() -> None:
