@@ -13,7 +13,7 @@ from evals.answers import EVERY, sources_of
 from evals.corpora import pool
 from evals.ranking import Pipeline
 from evals.train_idf import POOLS
-from server.models.local.selection import SENTENCE_WEIGHTS, candidates
+from server.models.local.candidates import SENTENCE_WEIGHTS, candidates
 from server.text.fold import canonical
 
 PENALTY = 0.01
@@ -29,7 +29,9 @@ def examples(data: Path, name: str) -> list[Example]:
     found: list[Example] = []
     for asked, answers in list(zip(questions.questions, questions.answers, strict=True))[1::EVERY]:
         for group in candidates(asked, sources_of(pipeline, asked)):
-            right = np.array([any(canonical(one) in canonical(text) for one in answers) for _, text in group.pieces])
+            right = np.array(
+                [any(canonical(one) in canonical(piece.text) for one in answers) for piece in group.pieces]
+            )
             if right.any() and not right.all():
                 found.append((group.rows, right))
     return found

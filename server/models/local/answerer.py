@@ -8,15 +8,18 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from server.models.local.candidates import bridge
 from server.models.local.evidence import question
+from server.models.local.judging import Statement
 from server.models.local.phrases import Phrases, phrases
-from server.models.local.selection import Statement, bridge, choose
+from server.models.local.selection import choose
 from server.models.port import AnswerTask, Source
 from server.text.analysis import terms
 from server.text.detection import detect
 from server.text.fold import canonical
 from server.text.glossary import known_terms, render
 from server.text.language import Language
+from server.text.ordinals import ordinals
 from server.text.stopwords import STOP_WORDS
 from server.text.tokens import count
 
@@ -45,7 +48,8 @@ _WORD: Final = re.compile(r"[^\W_]+")
 def answer(task: AnswerTask) -> Iterator[str]:
     """Yield the sentences of the answer, each with its citation, within `task.max_tokens` (the first one always)."""
     frames = phrases(task.language)
-    chosen = choose(task.question, task.sources, QUOTES_OF_SMALL_PLAN if task.small else QUOTES)
+    earlier, asked = _parts(task)
+    chosen = choose(asked, task.sources, QUOTES_OF_SMALL_PLAN if task.small else QUOTES, earlier)
     if not chosen:
         yield frames.nothing
         return
@@ -62,6 +66,13 @@ def answer(task: AnswerTask) -> Iterator[str]:
         if left < 0 and place:
             return
         yield text
+
+
+def _parts(task: AnswerTask) -> tuple[str, str]:
+    """Return the earlier question that a question leans on, or nothing, and what it asks itself."""
+    before = (turn.question for turn in reversed(task.history))
+    earlier = next((each for each in before if task.question.startswith(f"{each} ")), "")
+    return earlier, task.question.removeprefix(earlier).strip()
 
 
 def _lead(frames: Phrases, task: AnswerTask, best: Statement) -> str:
@@ -95,9 +106,12 @@ def _quotable(text: str) -> str:
 def _missing(asked: str, sources: Sequence[Source]) -> str:
     """Return the weighty words of the question that no source holds, as they were written, or nothing.
 
-    Nothing as well when no word at all is held: then the whole answer is only the nearest passage.
+    Nothing as well when no word at all is held: then the whole answer is only the nearest passage. Of a language that
+    is not known, neither is which of its words carry weight.
     """
     language = detect(asked).language
+    if language is Language.OTHER:
+        return ""
     weights = question(asked).weights
     held = {stem for source in sources for stem in terms(source.text)}
     if not held & set(weights):
@@ -115,6 +129,11 @@ def _missing(asked: str, sources: Sequence[Source]) -> str:
         and not any(_means_held(word, language, target, held) for target in (Language.FRENCH, Language.ARABIC))
     ]
     return ", ".join(unsaid[:MOST_MISSING_WORDS])
+
+
+def _asks(word: str) -> bool:
+    """Say whether a canonical word only makes the question, joins it to the one before ("ومتى") or counts."""
+    return bool({word, word.removeprefix("و")} & (STOP_WORDS | ASKING)) or bool(ordinals(word))
 
 
 def _means_held(word: str, source: Language, target: Language, held: set[str]) -> bool:

@@ -33,12 +33,19 @@ TYPICAL_TERMS: Final = 70
 LEAST_WEIGHT: Final = 0.02
 LEAST_SIMILARITY: Final = 0.4
 NEAR_TERMS: Final = 8
+EARLIER_SHARE: Final = 0.25
+"""What a word of the question before weighs in a follow-up, against 1 for the follow-up's own."""
+
 CACHED_PASSAGES: Final = 4_096
 
 _WANTS_NUMBER: Final = re.compile(
     r"\b(?:combien|quand|en quelle annee"
     r"|quelle (?:annee|date|est la date|est l'annee|distance|taille|superficie|population)"
     r"|quel (?:jour|siecle|age|mois|pourcentage|nombre|est le nombre))|متي|\bكم\b|عام|سنه|تاريخ|عدد|نسبه|مساحه"
+)
+_QUESTION_WORD: Final = re.compile(
+    r"\b(?:qui|que|qu|quoi|quel(?:le)?s?|ou|quand|comment|pourquoi|combien|sa|son|ses|leurs?"
+    r"|و?(?:من|ما|ماذا|متي|اين|كيف|كم|لماذا|هل|علاش|كيفاش|ا?شنه[وي]|منهو|امتين))\b"
 )
 _DIGIT: Final = re.compile(r"\d")
 _NAME: Final = re.compile(r"(?<=\w )(?:\w')?[A-ZÀ-ÖØ-Þ][\w-]*|\d+")
@@ -114,20 +121,29 @@ def sentence(text: str) -> Passage:
     return Passage(stems, stems, _NO_VECTOR)
 
 
-def question(text: str) -> Question:
-    """Analyse a question."""
-    order = terms(text)
+def question(text: str, earlier: str = "") -> Question:
+    """Analyse a question; the words of an earlier one that it follows weigh `EARLIER_SHARE` of its own."""
+    own = terms(text)
+    order = [*terms(earlier), *own] if earlier else own
     weights = {stem: weight(stem) + LEAST_WEIGHT for stem in order}
-    names = frozenset(stem for found in _NAME.findall(text) for stem in terms(found)) & weights.keys()
+    if earlier:
+        weights |= {stem: EARLIER_SHARE * weights[stem] for stem in weights.keys() - own}
+    written = f"{earlier} {text}"
+    names = frozenset(stem for found in _NAME.findall(written) for stem in terms(found)) & weights.keys()
     return Question(
         tuple(order),
         weights,
         sum(weights.values()) or 1.0,
         names,
         sum(weights[stem] for stem in names),
-        bool(_WANTS_NUMBER.search(canonical(text))),
+        bool(_WANTS_NUMBER.search(canonical(text if own_question(text) else written))),
         embed_stems(Counter(order)),
     )
+
+
+def own_question(text: str) -> bool:
+    """Say whether a text asks something else than the question before it: it has a question word, or asks for "its"."""
+    return _QUESTION_WORD.search(canonical(text)) is not None
 
 
 def evidence(asked: Question, passages: Sequence[Passage]) -> NDArray[np.float64]:
@@ -200,6 +216,11 @@ def _best_similarity(stem: str, found: Passage) -> float:
     if len(stem) < 3:
         return 0.0
     return max((_similarity(stem, other) for other in found.beginning_with(stem[0])), default=0.0)
+
+
+def kinship(first: str, second: str) -> float:
+    """Return how alike two stems are, 0 to 1: 1 for the same, else by their letters ("استقل", "استقلال")."""
+    return 1.0 if first == second else _similarity(first, second)
 
 
 def _best_window(places: Sequence[tuple[int, str]], weights: dict[str, float], width: int) -> float:

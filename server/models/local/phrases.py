@@ -94,6 +94,32 @@ HASSANIYA: Final = Phrases(
 )
 
 
+ENGLISH: Final = Phrases(
+    lead="The passages found say: {quote} [{number}]{tail}.",
+    lead_closest="No passage answers this directly; the nearest one says: {quote} [{number}]{tail}.",
+    lead_foreign="The passages found are in {language}{terms} and are quoted as they are: {quote} [{number}]{tail}.",
+    more="They also say: {quote} [{number}]{tail}.",
+    missing="; nothing there speaks of: {words}",
+    nothing="I found no passage about this question.",
+    language_names=MappingProxyType(
+        {Language.FRENCH: "French", Language.ARABIC: "Arabic", Language.HASSANIYA: "Hassaniya"}
+    ),
+    true="True",
+    false="False",
+    fill_gap="Complete: « {text} »",
+    choose="Which word or value completes this sentence: « {text} »?",
+    choose_all="Which of these statements are true according to the text?",
+    is_true="True or false: « {text} »",
+    name_it="What does this sentence speak of in place of the dots: « {text} »?",
+    give_number="Which value is missing in this sentence: « {text} »?",
+    the_text_says="The text says: « {quote} »",
+)
+
+
 def phrases(language: Language) -> Phrases:
-    """Return the frames of a language; French for any other language, as schools here would."""
-    return {Language.ARABIC: ARABIC, Language.HASSANIYA: HASSANIYA}.get(language, FRENCH)
+    """Return the frames of a language: English where it is none of the three, as who asks in another one reads it."""
+    return {
+        Language.FRENCH: FRENCH,
+        Language.ARABIC: ARABIC,
+        Language.HASSANIYA: HASSANIYA,
+    }.get(language, ENGLISH)

@@ -33,7 +33,7 @@ WORDS_THAT_STAND_ALONE: Final = 2
 """A question with fewer content words leans on what was asked before."""
 
 _POINTS_BACK: Final = re.compile(
-    r"^\W*(?:et\b|mais\b|alors\b|donc\b|و(?:ماذا|ما|كيف|لماذا|هل|متى|أين)|w\b)"
+    r"^\W*(?:et\b|mais\b|alors\b|donc\b|و(?:ماذا|ما|من|كيف|لماذا|هل|متى|أين|كم|ال\w{4,}|\s)|w\b)"
     r"|\b(?:celui-ci|celle-ci|cela|ça|ceci|ce dernier|cette derniere|son|sa|ses|leur|leurs|il|elle|ils|elles)\b"
     r"|(?<!\w)(?:هذا|هذه|ذلك|تلك|منه|منها|عنه|عنها|فيه|فيها|له|لها|ذاك|ذيك|عنو)(?!\w)",
     re.IGNORECASE,

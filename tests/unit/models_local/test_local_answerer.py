@@ -5,8 +5,8 @@ import re
 import pytest
 
 from server.models.local.answerer import LONGEST_QUOTE_CHARACTERS, answer
-from server.models.local.phrases import ARABIC, FRENCH, HASSANIYA, phrases
-from server.models.port import AnswerTask, Source
+from server.models.local.phrases import ARABIC, ENGLISH, FRENCH, HASSANIYA
+from server.models.port import AnswerTask, Source, Turn
 from server.text.language import Language
 from server.text.sentences import sentences
 
@@ -22,9 +22,10 @@ CELL = (
 QUOTE = re.compile(r"(?:« (.+?) »|“(.+?)”) \[(\d+)\]")
 
 
-def ask(question, *texts, language=Language.FRENCH, max_tokens=500, small=False):
-    sources = tuple(Source(number, text, "Livre", 1) for number, text in enumerate(texts, start=1))
-    return "".join(answer(AnswerTask(question, sources, language, max_tokens, small=small)))
+def ask(question, *texts, language=Language.FRENCH, max_tokens=500, small=False, after="", title="Livre {}"):
+    sources = tuple(Source(number, text, title.format(number), 1) for number, text in enumerate(texts, start=1))
+    history = (Turn(after, "…"),) if after else ()
+    return "".join(answer(AnswerTask(f"{after} {question}".strip(), sources, language, max_tokens, history, small)))
 
 
 def quotes(text):
@@ -66,6 +67,96 @@ def test_a_statement_of_two_sources_cites_both():
         "La photosynthèse fabrique du glucose.",
         "La photosynthese fabrique du glucose !",
     )
+
+
+def test_a_place_that_says_a_sentence_twice_is_cited_once():
+    text = ask("Que fabrique la photosynthèse ?", BIOLOGY, BIOLOGY, title="Livre")
+    assert text.count("fabriquer du glucose") == 1
+    assert "][" not in text
+
+
+def test_a_sentence_cut_by_its_passage_is_quoted_whole():
+    whole = "Nouakchott, fondée en 1958 près de l'océan, devint la capitale de la Mauritanie indépendante."
+    text = ask("Quelle est la capitale de la Mauritanie ?", whole[12:], whole)
+    assert [quote for quote, _ in quotes(text.replace("][", "] ["))] == [whole[:-1]]
+
+
+def test_sentences_that_differ_in_a_figure_are_not_one():
+    facts = "La première bataille eut lieu en 1905.", "La première bataille eut lieu en 1932."
+    assert len(quotes(ask("Quand eut lieu la première bataille ?", *facts))) == 2
+
+
+LAWS = (
+    "2. Première loi de Kepler\nLes planètes décrivent des ellipses dont le Soleil occupe un foyer.\n\n"
+    "3. Deuxième loi de Kepler\nLe rayon qui joint une planète au Soleil balaie des aires égales en des temps égaux.\n\n"
+    "4. Troisième loi de Kepler\nLe carré de la période est proportionnel au cube du demi-grand axe."
+)
+CONDITIONS = (
+    "للزكاة شروط معروفة. فالشرط الأول هو الإسلام ولا تجب على غير المسلم. والشرط الثاني هو بلوغ المال قدرا معلوما. "
+    "والشرط الثالث هو مرور سنة كاملة على الملك."
+)
+
+
+@pytest.mark.parametrize(
+    ("after", "question", "text", "said"),
+    [
+        ("Quelles sont les lois de Kepler ?", "Et la troisième ?", LAWS, "cube"),
+        ("Quelles sont les lois de Kepler ?", "et la 2e ?", LAWS, "aires"),
+        ("Quelle est la deuxième loi de Kepler ?", "Et la première ?", LAWS, "ellipses"),
+        ("", "Que dit la loi n° 3 de Kepler ?", LAWS, "cube"),
+        ("ما هي شروط الزكاة؟", "والثالث؟", CONDITIONS, "سنة كاملة"),
+        ("ما هي شروط الزكاة؟", "وما هو الشرط الثاني؟", CONDITIONS, "قدرا معلوما"),
+    ],
+)
+def test_the_one_of_several_that_is_asked_for_is_quoted_alone(after, question, text, said):
+    answered = quotes(ask(question, text, after=after))
+    assert said in answered[0][0]
+    others = {"ellipses", "aires", "cube", "الإسلام", "قدرا معلوما", "سنة كاملة"} - {said}
+    assert not any(other in quote for quote, _ in answered for other in others)
+
+
+@pytest.mark.parametrize(
+    ("question", "text", "told"),
+    [
+        ("Quelles sont les lois de Kepler ?", LAWS, ["ellipses", "aires", "cube"]),
+        ("ما هي شروط الزكاة؟", CONDITIONS, ["الإسلام", "قدرا معلوما", "سنة كاملة"]),
+    ],
+)
+def test_a_row_is_told_in_its_order(question, text, told):
+    answered = [quote for quote, _ in quotes(ask(question, text))]
+    assert len(answered) == len(told)
+    assert all(said in quote for said, quote in zip(told, answered, strict=True))
+
+
+UNION = (
+    "انضمت تونس إلى الأمم المتحدة سنة 1956. وكانت تونس محمية فرنسية منذ 1881. "
+    "وبعد مفاوضات طويلة أعلن استقلالها في 20 مارس 1956 واعترفت به فرنسا."
+)
+
+
+@pytest.mark.parametrize(
+    ("question", "language"), [("متى استقلت تونس؟", Language.ARABIC), ("امتين استقلت تونس؟", Language.HASSANIYA)]
+)
+def test_the_date_of_what_is_asked_goes_before_other_dates_of_the_same_country(question, language):
+    assert "استقلالها" in quotes(ask(question, UNION, language=language))[0][0]
+
+
+def test_a_follow_up_is_answered_rather_than_the_question_before_it():
+    facts = "La Mauritanie devint indépendante le 28 novembre 1960. Sa capitale, Nouakchott, est près de l'océan."
+    text = ask("Et sa capitale ?", facts, after="Quand la Mauritanie devint-elle indépendante ?")
+    assert "Nouakchott" in quotes(text)[0][0]
+
+
+def test_an_exercise_that_asks_the_same_is_no_answer():
+    text = ask(
+        "Définir une réaction acide", "Montrer que la réaction est acide. Une réaction acide libère des ions H⁺."
+    )
+    assert [quote for quote, _ in quotes(text)] == ["Une réaction acide libère des ions H⁺"]
+
+
+def test_a_question_carried_into_another_language_is_answered_directly():
+    text = ask("شنهي الطاقة الحركية؟", "L'énergie cinétique d'un solide vaut ½ m v².", language=Language.HASSANIYA)
+    assert text.startswith(HASSANIYA.lead_foreign.split("{")[0])
 
 
 def test_what_no_passage_says_is_named():
@@ -112,5 +203,7 @@ def test_a_very_long_sentence_is_cut_at_a_word():
     assert f"{quote} " in long
 
 
-def test_other_languages_are_answered_in_french():
-    assert phrases(Language.OTHER) is FRENCH
+def test_a_question_in_another_language_is_answered_in_english():
+    text = ask("What is photosynthesis?", BIOLOGY, language=Language.OTHER)
+    assert text.startswith(ENGLISH.lead_foreign.replace("{language}", "French").split("{")[0])
+    assert "What" not in text
