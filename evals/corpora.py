@@ -116,9 +116,9 @@ def _school_sentences() -> Iterator[Labelled]:
     """
     for number, entry in enumerate(entries()):
         arabic = entry.arabic[0] if " " in entry.arabic[0] else f"ال{entry.arabic[0]}"
-        yield Labelled(
-            FRENCH_FRAMES[number % len(FRENCH_FRAMES)].format(entry.french[0]), Language.FRENCH, "school", "train"
-        )
+        # One word alone is told by little but having been met.
+        for frame in dict.fromkeys(("{}", FRENCH_FRAMES[number % len(FRENCH_FRAMES)])):
+            yield Labelled(frame.format(entry.french[0]), Language.FRENCH, "school", "train")
         yield Labelled(ARABIC_FRAMES[number % len(ARABIC_FRAMES)].format(arabic), Language.ARABIC, "school", "train")
     for line in (OWN_DATA / "school_bridge.tsv").read_text("utf-8").splitlines():
         if not line.startswith("#"):

@@ -4,7 +4,9 @@ One multinomial logistic regression per script over the features of `server.text
 """
 
 import argparse
-from collections.abc import Sequence
+import random
+import string
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,12 +34,24 @@ INVERSE_REGULARISATION = 20.0
 COPY_WEIGHT = 0.3
 """Weight of a copy without hamzas and accents, against 1 for the sentence as written."""
 
+MEANINGLESS = 600
+"""Strings of random letters that are taught to be no language of ours."""
+
 
 def train(sentences: Sequence[Labelled]) -> Detector:
     """Fit both scripts' models."""
-    return Detector(
-        _train_script(sentences, "arabic", ARABIC_CLASSES), _train_script(sentences, "latin", LATIN_CLASSES)
-    )
+    latin = [*sentences, *_meaningless()]
+    return Detector(_train_script(sentences, "arabic", ARABIC_CLASSES), _train_script(latin, "latin", LATIN_CLASSES))
+
+
+def _meaningless() -> Iterator[Labelled]:
+    """Yield one to four words of random letters; half of them without vowels, as what is typed without looking."""
+    source = random.Random(MEANINGLESS)
+    consonants = sorted(set(string.ascii_lowercase) - set("aeiouy"))
+    for number in range(MEANINGLESS):
+        letters = string.ascii_lowercase if number % 2 else consonants
+        words = ("".join(source.choices(letters, k=source.randint(3, 8))) for _ in range(source.randint(1, 4)))
+        yield Labelled(" ".join(words), Language.OTHER, "random letters", "train")
 
 
 def _train_script(sentences: Sequence[Labelled], script: str, classes: tuple[Language, ...]) -> ScriptModel:

@@ -30,7 +30,7 @@ from server.retrieval.events import Ending, Event, Progress, Stage, Started
 from server.retrieval.following import Following
 from server.retrieval.generation import Commission, Finding, Generation, Means
 from server.retrieval.passage import Degraded, Step
-from server.retrieval.query import detect
+from server.retrieval.query import detect_next
 from server.retrieval.recovery import Recovery
 from server.retrieval.search import RetrievalService
 from server.retrieval.trace import Trace
@@ -216,7 +216,7 @@ class AnswerService:
         if turns is None:
             raise NotFound
         history = prompting.recent(turns)
-        detected = detect(question.text).language
+        detected = detect_next(question.text, [turn.question for turn in history]).language
         frame = prompting.frame(question.text, question.answer_language or detected, history)
         return _Prelude(history, detected, frame, self._means.model.prompt_tokens(frame))
 

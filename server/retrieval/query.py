@@ -1,6 +1,7 @@
 """What a query says: its language, its school terms in the other languages, its translation towards the corpus."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -8,7 +9,7 @@ from server.cache.caches import Caches
 from server.models.port import ProviderFailure, TutorModel
 from server.retrieval.passage import Degraded, Step, TermPair
 from server.text import glossary
-from server.text.detection import Detection
+from server.text.detection import Detection, normalise, prevailing_script
 from server.text.detection import detect as detect_anew
 from server.text.language import Language
 
@@ -16,6 +17,8 @@ TRANSLATION_SECONDS = 6.0
 TRANSLATION_TTL_SECONDS = 24 * 60 * 60
 TRANSLATION_CACHE_SIZE = 10_000
 DETECTION_CACHE_SIZE = 2_000
+FEW_WORDS = 3
+"""A follow-up of so many words ("والثالث؟") does not tell the language by itself."""
 
 TARGETS = {
     Language.FRENCH: (Language.ARABIC,),
@@ -48,6 +51,15 @@ class Query:
 def detect(text: str) -> Detection:
     """Name the language of a question; the parts of an answer that ask for it get one answer for one effort."""
     return detect_anew(text)
+
+
+def detect_next(question: str, earlier: Sequence[str]) -> Detection:
+    """Name the language of a question of a conversation: of a few words, as the question before and they say it."""
+    if not earlier or len(question.split()) > FEW_WORDS:
+        return detect(question)
+    before, together = detect(earlier[-1]), detect(f"{earlier[-1]} {question}")
+    same_script = prevailing_script(normalise(question)) in (prevailing_script(normalise(earlier[-1])), None)
+    return together if same_script and before.language is together.language else detect(question)
 
 
 class Understanding:

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from server.text.dialect import writes_hassaniya
+from server.text.dialect import ORDINAL, asks_in_standard, writes_hassaniya
 from server.text.language import Language
 
 BUCKET_BITS: Final = 15
@@ -96,7 +96,8 @@ class Detector:
         probabilities = model.probabilities(words_in(script, normalised))
         best = int(probabilities.argmax())
         hassaniya = model.classes.index(Language.HASSANIYA)
-        likelihood = float(probabilities[hassaniya])
+        standard = script == "arabic" and asks_in_standard(normalised)
+        likelihood = 0.0 if standard else float(probabilities[hassaniya])
         if script == "arabic" and model.classes[best] is not Language.OTHER:
             best = hassaniya if likelihood >= HASSANIYA_THRESHOLD else model.classes.index(Language.ARABIC)
         foreign = script == "arabic" and model.classes[best] is Language.OTHER
@@ -132,9 +133,10 @@ def prevailing_script(normalised: str) -> str | None:
 
 
 def words_in(script: str, normalised: str) -> str:
-    """Return the words that have a letter of the script, in the same form."""
+    """Return the words that have a letter of the script, in the same form; "3e" and "2nd" are numbers, not words."""
     letter = _ARABIC_LETTER if script == "arabic" else _LATIN_LETTER
-    return " " + " ".join(word for word in normalised.split() if letter.search(word)) + " "
+    words = (word for word in normalised.split() if letter.search(word) and not ORDINAL.match(word))
+    return " " + " ".join(words) + " "
 
 
 def features(normalised: str) -> tuple[NDArray[np.intp], NDArray[np.float32]]:

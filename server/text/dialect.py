@@ -17,7 +17,7 @@ STRONG_LIKELIHOOD: Final = 0.08
 WEAK_LIKELIHOOD: Final = 0.25
 """What the classifier must give Hassaniya for one word that is seldom, or sometimes, standard Arabic to decide."""
 
-_ORDINAL: Final = re.compile(r"\d+(?:e|er|ere|ère|eme|ème|nd|nde|rd|st|th|am|pm|d|g|h|m|s|x|a|b|c)s?$")
+ORDINAL: Final = re.compile(r"\d+(?:e|er|ere|ère|eme|ème|nd|nde|rd|st|th|am|pm|d|g|h|m|s|x|a|b|c)s?$")
 _FORMULA: Final = re.compile(
     r"(?:(?:h|c|o|n|s|p|k|f|i|b|na|ca|cl|mg|fe|cu|zn|al|ag|br|mn|si|pb|hg|ni|cr|li|he|ba)\d*)+$"
 )
@@ -30,12 +30,19 @@ _LATIN_LIST: Final = """
     gal galt gult yegder negder tegder nebgi nebghi yebgi tebgi ma3 m3a zeyn howe howa hiye hiya houme lin ilin leyn
     mezal gidd yegdd negdd tegdd
 """
+_LATIN_ASKS: Final = re.compile(
+    r"(?:[ei]?(?:ch|sh)[eiu]?n+(?:h(?:u|ou|o|i)|u|ou|[ou]?u?wa)(?:wa|ma)?|k[ei]+[fv][ae]?(?:ch|sh)|3?[ae]?3?la(?:ch|sh)"
+    r"|em?t[ei]+y?n|m[ea]?nh(?:ou|u)w?a?)\Z"
+)
+"""Question words that have no fixed spelling ("chenhu", "shnuwa", "kifash") and that neither French nor English has."""
+
 _STRONG_LIST: Final = """
     شنهو شنهي شنه اشنهو اشنهي اياك ياسر يخي اهيه لاهي هون هوك هاذ هاذو هاذي هذو ذوك علاش اعلاش امنين منين ويش واش اعل
     حته حت خالگ خالك ماني ماهو ماهي مانك ماهم مانا عندن انتوم احن احنا شوي شوية مزال گاع گاعد ايقد اتقد نگد تگد
     يگد ايگد اندور ادور ايدور تدورو لحگ گال گالت گلت قالك ايعود لبارح البارح ارواح لين اراهو راهو راني يسو ايعدل اتعدل
     ايجبر انجبر طيني وخظ امبارك يعگب شكون شطاري اشطاري منهو فيسع خالع
 """
+_STANDARD_OPENING: Final = re.compile(r" (?:ل?ماذا|ما ه[وي]|من ه[وي]|مت[ىي]|[أا]ين|هل)(?= )")
 _WEAK_LIST: Final = "يقد تقد زين ذيك راه هوم اش بيك معاي كاع قاع ماه لهي"
 _LATIN: Final = frozenset(_LATIN_LIST.split())
 _STRONG: Final = frozenset(_STRONG_LIST.split())
@@ -48,7 +55,7 @@ def writes_hassaniya(script: str, words: Sequence[str], likelihood: float) -> bo
     `words` are normalised as for `server.text.detection`; `script` is arabic or latin.
     """
     if script == "latin":
-        spelled = sum(map(_digit_is_letter, words))
+        spelled = sum(_digit_is_letter(word) or _LATIN_ASKS.match(word) is not None for word in words)
         marked = spelled + len(_LATIN.intersection(words))
         return LATIN_SHARE * spelled >= len(words) > 0 or (marked > 1 and LATIN_SHARE_OF_SEVERAL * marked >= len(words))
     strong, weak = len(_STRONG.intersection(words)), len(_WEAK.intersection(words))
@@ -61,8 +68,13 @@ def writes_hassaniya(script: str, words: Sequence[str], likelihood: float) -> bo
     )
 
 
+def asks_in_standard(normalised: str) -> bool:
+    """Say whether a text in Arabic script begins with a question word that Hassaniya has another one for."""
+    return _STANDARD_OPENING.match(normalised) is not None
+
+
 def _digit_is_letter(word: str) -> bool:
     letters = sum(map(str.isalpha, word))
-    if letters < 2 or letters == len(word) or _ORDINAL.match(word) or _FORMULA.match(word):
+    if letters < 2 or letters == len(word) or ORDINAL.match(word) or _FORMULA.match(word):
         return False
     return _DIGIT_AS_LETTER.match(word) is not None

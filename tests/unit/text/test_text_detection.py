@@ -19,6 +19,11 @@ from server.text.language import Language
         ("شنهو القانون الثاني متاع نيوتن؟", Language.HASSANIYA),
         ("ندور نفهم ذا الدرس ظرك", Language.HASSANIYA),
         ("chenhou l9anoun ethani mta3 newton", Language.HASSANIYA),
+        ("shnu howa qanoun niuton", Language.HASSANIYA),
+        ("kifash nhasb elmasaha", Language.HASSANIYA),
+        ("et la 3e ?", Language.FRENCH),
+        ("photosynthèse", Language.FRENCH),
+        ("ما هي عاصمة فرنسا؟", Language.ARABIC),
         ("What is the speed of light?", Language.OTHER),
         ("Wie groß ist die Lichtgeschwindigkeit im Vakuum?", Language.OTHER),
         ("Какова скорость света?", Language.OTHER),
@@ -33,6 +38,11 @@ def test_a_question_is_told_by_its_words(text, language):
 def test_a_text_without_letters_has_no_language(text):
     assert detect(text).language is Language.OTHER
     assert detect(text).confidence == 0.0
+
+
+@pytest.mark.parametrize("text", ["qwxz zzkp", "xxyy", "hgfd", "sdfsdf dsfsd", "jkhjkh"])
+def test_letters_typed_without_looking_are_no_language(text):
+    assert detect(text).language is Language.OTHER
 
 
 def test_a_formula_does_not_make_an_arabic_question_french():

@@ -30,6 +30,18 @@ def test_ordinals_formulas_and_one_chance_word_are_not(text):
     assert not writes_hassaniya("latin", text.split(), likelihood=0.0)
 
 
+@pytest.mark.parametrize(
+    "word", ["chenhu", "chnhou", "shnu", "shnuwa", "kifash", "kivach", "3lach", "alash", "emteyn", "menhu"]
+)
+def test_a_question_word_is_known_however_it_is_spelled(word):
+    assert writes_hassaniya("latin", [word, "newton"], likelihood=0.0)
+
+
+@pytest.mark.parametrize("word", ["chien", "chine", "chinois", "machine", "menu", "lâche", "sheen", "kayak", "mention"])
+def test_words_of_other_languages_are_no_question_words(word):
+    assert not writes_hassaniya("latin", [word, "newton"], likelihood=0.0)
+
+
 def test_two_dialect_words_decide_in_arabic_script_and_one_only_with_the_classifier():
     two, one = ["شنهو", "ياسر", "فالدرس"], ["شنهو", "معنى", "الدرس"]
     assert writes_hassaniya("arabic", two, likelihood=0.0)
