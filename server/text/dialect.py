@@ -22,13 +22,15 @@ _FORMULA: Final = re.compile(
     r"(?:(?:h|c|o|n|s|p|k|f|i|b|na|ca|cl|mg|fe|cu|zn|al|ag|br|mn|si|pb|hg|ni|cr|li|he|ba)\d*)+$"
 )
 _DIGIT_AS_LETTER: Final = re.compile(
-    r"[a-z]*(?:[235679](?=[aeiou])|(?<=[aeiou])[35679]|4(?=[aeiou][a-z])|(?<=[aeiou])4(?=[a-z]))[a-z0-9]*$"
+    r"(?:2?3(?:l[aeiy]|nd|nk?[aeiou])[a-z]*"
+    r"|[a-z]*(?:[235679](?=[aeiou])|(?<=[aeiou])[35679]"
+    r"|4(?=[aeiou][a-z])|(?<=[aeiou])4(?=[a-z]))[a-z0-9]*)$"
 )
 _LATIN_LIST: Final = """
     mn mnin weyn lli elli yelli nte nta nti nto ntouma ana ani hown houn yasser yaser kif kifen chenhou chinhou chenhu
-    chinhu chenhi chinhi chnhu achkem echkem mani mahou mahi mahom lahi eyak iyak hatta hado dhak dhik wella wlla welle
-    gal galt gult yegder negder tegder nebgi nebghi yebgi tebgi ma3 m3a zeyn howe howa hiye hiya houme lin ilin leyn
-    mezal gidd yegdd negdd tegdd
+    chinhu chenhi chinhi chnhu achkem echkem mani mahou mahi mahom lahi lehi houwe houwa eyak iyak hatta hado dhak dhik
+    wella wlla welle gal galt gult yegder negder tegder nebgi nebghi yebgi tebgi ma3 m3a zeyn howe howa hiye hiya houme
+    lin ilin leyn mezal gidd yegdd negdd tegdd
 """
 _LATIN_ASKS: Final = re.compile(
     r"(?:[ei]?(?:ch|sh)[eiu]?n+(?:h(?:u|ou|o|i)|u|ou|[ou]?u?wa)(?:wa|ma)?|k[ei]+[fv][ae]?(?:ch|sh)|3?[ae]?3?la(?:ch|sh)"

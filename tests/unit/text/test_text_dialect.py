@@ -8,7 +8,15 @@ from server.text.language import Language
 
 
 @pytest.mark.parametrize(
-    "text", ["nte 3ejlan 7att", "la t5ali leyla ka7la", "9abl ma yemchi l9isme", "yasser mn nass welle chi"]
+    "text",
+    [
+        "nte 3ejlan 7att",
+        "la t5ali leyla ka7la",
+        "9abl ma yemchi l9isme",
+        "li 3lik menchi",
+        "3ndi chwey mn lben",
+        "yasser mn nass welle chi",
+    ],
 )
 def test_latin_letters_with_digits_and_dialect_words_are_hassaniya(text):
     assert writes_hassaniya("latin", text.split(), likelihood=0.0)
