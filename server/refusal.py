@@ -29,11 +29,11 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One field of a request that breaks a rule; `field` is its path in the request message."""
+    """One field of a request that breaks a rule; `field` is its path in the request message, `rule` for programs."""
 
     field: str
     description: str
-    rule: str = ""
+    rule: str
 
 
 class Refusal(Exception):

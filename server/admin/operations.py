@@ -135,7 +135,7 @@ class Operations:
 
     async def give_up(self, operation_id: UUID, error: BaseException) -> None:
         """Mark an operation as failed that the queue will not run again, with a sentence that people may read."""
-        sentence = str(error) if isinstance(error, Refusal) else FAILED_INSIDE
+        sentence = _in_words(error) if isinstance(error, Refusal) else FAILED_INSIDE
         async with self._database.transaction() as connection:
             await self._store.end(connection, operation_id, OperationState.FAILED, {}, sentence)
 
@@ -154,6 +154,11 @@ class _Line:
             running = await self.store.report(connection, self.operation_id, stage, done, total)
         if not running:
             raise Stopped
+
+
+def _in_words(refusal: Refusal) -> str:
+    """Return a refusal with its violations in one sentence: whoever reads it has no other details."""
+    return "; ".join(f"{each.field} {each.description}" for each in refusal.violations) or str(refusal)
 
 
 def _found(operation: Operation | None) -> Operation:

@@ -31,7 +31,9 @@ class Allowance:
 def check_key(key: str) -> None:
     """Refuse (Invalid) a key that a store could read as another path."""
     if not _KEY.fullmatch(key):
-        raise refusal.Invalid(violations=[refusal.Violation("key", "must be plain names divided by slashes")])
+        raise refusal.Invalid(
+            violations=[refusal.Violation("key", "must be plain names divided by slashes", "blob_key")]
+        )
 
 
 def secret_from(file: Path) -> bytes:

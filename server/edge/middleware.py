@@ -293,8 +293,10 @@ def _visitor(call: _Call) -> Caller:
 
 def _admitted(call: _Call, identity: Identity) -> Caller:
     policy = call.method.policy
-    if not policy.allows(identity.role) or (policy.internal and call.head.web):
-        raise Forbidden
+    if not policy.allows(identity.role):
+        raise Forbidden(allowed=", ".join(sorted(policy.roles)))
+    if policy.internal and call.head.web:
+        raise Forbidden("This method is not served to the web; call it on the gRPC port.")
     call.user_id = identity.user_id
     return Caller(
         identity.user_id,

@@ -11,6 +11,11 @@ from server.refusal import Invalid, QuotaExceeded, Unreadable, Violation
 MESSAGE_BYTES: Final = 4 * 1024 * 1024
 SMALL_BYTES: Final = 64
 REMEMBERED: Final = 1_024
+PLAINER: Final = {
+    "must not be in list [0]": "must be set, and not to 0",
+    "does not match regex pattern `\\S`": "must not be blank",
+}
+"""What the rules' own sentences mean, where they speak of their notation."""
 Parse = Callable[[bytes], Message]
 Check = Callable[[Message, bytes], None]
 
@@ -71,7 +76,8 @@ class Reader:
 
 
 def _violation(proto: Any) -> Violation:
-    return Violation(field=_path(proto.field) if proto.field else "", description=proto.message, rule=proto.rule_id)
+    description = PLAINER.get(proto.message, proto.message)
+    return Violation(field=_path(proto.field) if proto.field else "", description=description, rule=proto.rule_id)
 
 
 def _path(field: Any) -> str:

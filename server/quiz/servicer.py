@@ -18,7 +18,7 @@ from server.quiz.making import QuizRequest
 from server.quiz.question import Difficulty, Key, Question, Quiz
 from server.quiz.reviews import Recall
 from server.quiz.service import QuizService
-from server.retrieval.servicer import LANGUAGES, LANGUAGES_READ, corpus_filter
+from server.retrieval.servicer import LANGUAGES, asked_language, corpus_filter
 from server.wallet.servicer import receipt_message
 
 DEFAULT_QUESTIONS = 5
@@ -159,7 +159,7 @@ def _request(request: quiz_pb2.GenerateQuizRequest) -> QuizRequest:
         question_count=request.question_count or DEFAULT_QUESTIONS,
         kinds=tuple(_KIND_OF[kind] for kind in request.kinds),
         difficulty=_DIFFICULTY_OF.get(request.difficulty, Difficulty.MEDIUM),
-        language=LANGUAGES_READ.get(request.language),
+        language=asked_language(request.language),
         request_id=UUID(request.request_id),
     )
 

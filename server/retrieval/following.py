@@ -73,7 +73,7 @@ class Following:
 
 def _check_place(place: int, last_sequence: int) -> None:
     if place > last_sequence:
-        raise Invalid(violations=[Violation("after_sequence", "is beyond the last event")])
+        raise Invalid(violations=[Violation("after_sequence", "is beyond the last event", "known_sequence")])
 
 
 def _ends(event: Event) -> bool:

@@ -96,7 +96,7 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
             where=corpus_filter(request.filters),
             request_id=UUID(request.request_id),
             conversation_id=_optional_id(request.conversation_id),
-            answer_language=LANGUAGES_READ.get(request.answer_language),
+            answer_language=asked_language(request.answer_language),
         )
         answer_id = await self._answers.ask(question)
         async with aclosing(self._answers.follow(answer_id)) as events:
@@ -164,6 +164,12 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
 
 def _optional_id(value: str) -> UUID | None:
     return UUID(value) if value else None
+
+
+def asked_language(number: "language_pb2.Language.ValueType") -> Language | None:
+    """Return the language to write in; None when none is asked for: nobody can be asked to write in any other."""
+    language = LANGUAGES_READ.get(number)
+    return None if language is Language.OTHER else language
 
 
 def corpus_filter(filters: retrieval_pb2.CorpusFilter) -> CorpusFilter:

@@ -30,7 +30,9 @@ def index_name(embedder: str, dimensions: int, version: int = 1) -> str:
 def check_index_name(index: str) -> None:
     """Refuse (Invalid) a name that Milvus would not take or that is not ours."""
     if not _INDEX_NAME.fullmatch(index):
-        raise refusal.Invalid(violations=[refusal.Violation("index", f"must look like {INDEX_PREFIX}<model>__v1")])
+        raise refusal.Invalid(
+            violations=[refusal.Violation("index", f"must look like {INDEX_PREFIX}<model>__v1", "index_name")]
+        )
 
 
 def partition_of(namespace: str) -> str:
@@ -65,7 +67,7 @@ def checked(rows: Sequence[VectorRow], dimensions: int) -> list[VectorRow]:
     for number, row in enumerate(rows):
         problem = _problem(row, dimensions)
         if problem:
-            raise refusal.Invalid(violations=[refusal.Violation(f"rows[{number}]", problem)])
+            raise refusal.Invalid(violations=[refusal.Violation(f"rows[{number}]", problem, "row")])
     return list({row.chunk_id: row for row in rows}.values())
 
 
@@ -86,7 +88,9 @@ def stored(row: VectorRow) -> dict[str, Any]:
 def check_query(vector: np.ndarray[tuple[int, ...], np.dtype[np.float32]], dimensions: int) -> None:
     """Refuse (Invalid) a query vector of another length or with values that are not finite."""
     if vector.shape != (dimensions,) or not np.isfinite(vector).all():
-        raise refusal.Invalid(violations=[refusal.Violation("vector", f"must be {dimensions} finite numbers")])
+        raise refusal.Invalid(
+            violations=[refusal.Violation("vector", f"must be {dimensions} finite numbers", "vector")]
+        )
 
 
 def _problem(row: VectorRow, dimensions: int) -> str:

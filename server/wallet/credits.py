@@ -4,7 +4,7 @@ import hashlib
 import time
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from ipaddress import ip_address, ip_network
 from typing import Protocol
 from uuid import UUID, uuid4
@@ -17,10 +17,12 @@ from server.database.pool import Database
 from server.refusal import (
     Forbidden,
     InsufficientBalance,
+    Invalid,
     NotFound,
     Refusal,
     RequestIdReused,
     TooManyAttempts,
+    Violation,
     VoucherExpired,
     VoucherUnknown,
     VoucherUsed,
@@ -130,6 +132,7 @@ class CreditService:
         """Make `count` voucher codes worth `tokens` each, `note` says for whom; only hashes are stored. For admins.
 
         The same request again makes nothing: for a day it returns the same codes, later the batch's id without them.
+        Raises Invalid for vouchers that nobody could redeem any more.
         """
         asked = {"count": count, "tokens": tokens, "expires_at": expires_at, "note": note}
 
@@ -143,6 +146,9 @@ class CreditService:
             if outcome == "known":
                 return _Issued(batch_id, "")
             _ensure("issued", Credited(outcome, 0))
+            # Only now: a request that is repeated may be so after its vouchers ran out.
+            if expires_at is not None and expires_at <= datetime.now(UTC):
+                raise Invalid(violations=[Violation("expires_at", "is in the past", "timestamp.gt_now")])
             await self._audit(connection, "voucher.issue", f"voucher_batch/{batch_id}", None, asked)
             return _Issued(batch_id, _digest(codes))
 

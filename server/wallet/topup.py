@@ -85,5 +85,7 @@ class SignedJson:
             content = _Body.model_validate_json(body)
         except ValidationError as error:
             fields = [".".join(map(str, problem["loc"])) or "body" for problem in error.errors(include_input=False)]
-            raise Invalid(violations=[Violation(field, "is missing or wrong") for field in fields]) from None
+            raise Invalid(
+                violations=[Violation(field, "is missing or wrong", "required") for field in fields]
+            ) from None
         return Payment(self._provider, content.reference, content.user_id, content.tokens)

@@ -102,6 +102,7 @@ async def test_a_role_that_is_not_named_has_no_right(edge, people, role):
     ).SerializeToString()
     no = await refusal(edge.channel.unary_unary(RESERVE)(request, metadata=people.add(role).metadata))
     assert (no.code, no.reason) == (grpc.StatusCode.PERMISSION_DENIED, "ROLE_NOT_ALLOWED")
+    assert dict(no.info.metadata) == {"allowed": "service"}
 
 
 async def test_a_role_that_is_named_has_the_right(edge, people):

@@ -9,6 +9,7 @@ import pytest
 
 from bacmr.v1 import language_pb2, retrieval_pb2, retrieval_pb2_grpc
 from server.retrieval.servicer import RetrievalServicer
+from server.text.language import Language
 from tests.rpc.served import Edge, Who, refusal
 from tests.service.retrieval.retrieving import ANSWER, LESSONS, Process, running
 
@@ -146,6 +147,22 @@ async def test_a_small_wallet_is_refused_with_both_numbers(stub, enrol) -> None:
     refused = await refusal(stub.Ask(ask_request(), metadata=enrol(tokens=5).metadata))
     assert (refused.code, refused.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "INSUFFICIENT_BALANCE")
     assert set(refused.info.metadata) >= {"needed", "available"}
+
+
+@pytest.mark.parametrize("asked", [language_pb2.LANGUAGE_UNSPECIFIED, language_pb2.LANGUAGE_OTHER])
+async def test_an_answer_is_in_the_question_s_language_unless_one_of_ours_is_asked_for(
+    stub, process: Process, student: Who, asked: int
+) -> None:
+    await read(stub.Ask(ask_request(answer_language=asked), metadata=student.metadata))
+    assert process.model.tasks[-1].language is Language.FRENCH
+
+
+async def test_a_sequence_that_was_never_sent_is_refused_by_name(stub, student: Who) -> None:
+    events = await read(stub.Ask(ask_request(), metadata=student.metadata))
+    request = retrieval_pb2.ResumeAskRequest(answer_id=events[0].started.answer_id, after_sequence=999)
+    refused = await refusal(stub.ResumeAsk(request, metadata=student.metadata))
+    [violation] = refused.details["BadRequest"].field_violations
+    assert (violation.field, violation.reason) == ("after_sequence", "KNOWN_SEQUENCE")
 
 
 async def test_a_request_id_with_another_question_is_refused(stub, student: Who) -> None:

@@ -188,7 +188,7 @@ class IndexService:
         try:
             embedder = self._embedders.asked(model)
         except UnknownModel as unknown:
-            raise Invalid(violations=[Violation("embedding_model", str(unknown))]) from None
+            raise Invalid(violations=[Violation("embedding_model", str(unknown), "known_model")]) from None
         if namespace and not await self._corpus.count_chunks(CorpusFilter(namespace=namespace)):
             raise NotFound("There is nothing in this namespace.", namespace=namespace)
         searched = await self._catalogue.require_active()

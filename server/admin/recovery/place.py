@@ -123,4 +123,4 @@ def _folder(location: str) -> Path | None:
 
 
 def _no_place(problem: str) -> Invalid:
-    return Invalid(violations=[Violation("location", f"is no place for an export: {problem}")])
+    return Invalid(violations=[Violation("location", f"is no place for an export: {problem}", "export_place")])

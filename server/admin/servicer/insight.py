@@ -96,7 +96,7 @@ class InsightServicing(admin_pb2_grpc.AdminServiceServicer):
                     name=job.name,
                     last_run_at=optional_time_message(job.finished_at),
                     last_success_at=optional_time_message(job.succeeded_at),
-                    last_duration=duration_message(job.duration_seconds or 0.0),
+                    last_duration=None if job.duration_seconds is None else duration_message(job.duration_seconds),
                     last_error=job.error,
                 )
                 for job in status.jobs

@@ -16,7 +16,7 @@ from server.caller import Caller, Role, acting_as, system
 from server.database.once import Once
 from server.database.pool import Database
 from server.jobs.queue import OPERATIONS_QUEUE, JobQueue
-from server.refusal import Conflict, ExportInvalid, IllegalState, NotFound, RequestIdReused
+from server.refusal import Conflict, ExportInvalid, IllegalState, Invalid, NotFound, RequestIdReused, Violation
 
 
 class Counting:
@@ -181,6 +181,9 @@ async def test_a_failed_operation_says_why_but_quotes_no_exception(operations: O
     await operations.give_up(refused.id, ExportInvalid())
     failed = await operations.get(refused.id)
     assert (failed.state, failed.error) == (OperationState.FAILED, str(ExportInvalid()))
+    invalid = await start(operations)
+    await operations.give_up(invalid.id, Invalid(violations=[Violation("location", "is no folder", "place")]))
+    assert (await operations.get(invalid.id)).error == "location is no folder"
     broken = await start(operations)
     await operations.give_up(broken.id, RuntimeError("password=secret"))
     assert (await operations.get(broken.id)).error == FAILED_INSIDE

@@ -76,6 +76,12 @@ class Books:
             {"by": seconds, "id": reservation_id},
         )
 
+    def run_out(self, request_id: UUID) -> None:
+        """Let the vouchers of a request run out; they are frozen to everybody else."""
+        with self.owner.transaction():
+            self.owner.execute("SET LOCAL session_replication_role = replica")
+            self.owner.execute("UPDATE voucher_batch SET expires_at = now() WHERE request_id = %s", [request_id])
+
     def problems(self) -> dict[str, str]:
         """What reconciliation finds, by check."""
         with self.owner.transaction():

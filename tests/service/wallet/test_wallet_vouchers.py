@@ -12,6 +12,7 @@ from server.caller import acting_as, system
 from server.database.once import Once
 from server.refusal import (
     Forbidden,
+    Invalid,
     RequestIdReused,
     TooManyAttempts,
     VoucherExpired,
@@ -90,10 +91,18 @@ async def test_a_redeem_with_another_code_is_refused(credits, student, issue):
 
 
 async def test_a_voucher_runs_out_at_its_last_moment(credits, student, issue, books):
-    (code,) = await issue(expires_at=datetime.now(UTC) - timedelta(seconds=1))
+    request_id = uuid4()
+    (code,) = await issue(expires_at=datetime.now(UTC) + timedelta(hours=1), request_id=request_id)
+    books.run_out(request_id)
     with pytest.raises(VoucherExpired):
         await credits.redeem(code, uuid4())
     assert books.balance(student.user_id) == (1_000, 0)
+
+
+async def test_vouchers_that_nobody_could_redeem_are_not_issued(issue):
+    with pytest.raises(Invalid) as refused:
+        await issue(expires_at=datetime.now(UTC) - timedelta(seconds=1))
+    assert [violation.field for violation in refused.value.violations] == ["expires_at"]
 
 
 async def test_a_voucher_before_its_last_moment_works(credits, student, issue):

@@ -70,7 +70,7 @@ def test_a_limit_says_whose_it_is():
 
 
 def test_violations_become_field_violations():
-    error = refusal.Invalid(violations=[Violation("a.b[2]", "too short", "string.min_len"), Violation("c", "odd")])
+    error = refusal.Invalid(violations=[Violation("a.b[2]", "too short", "string.min_len"), Violation("c", "odd", "")])
     found = details(error)["BadRequest"].field_violations
     assert [(v.field, v.description, v.reason) for v in found] == [
         ("a.b[2]", "too short", "STRING_MIN_LEN"),

@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import pytest
 
-from bacmr.v1 import auth_pb2, retrieval_pb2, wallet_pb2
+from bacmr.v1 import admin_pb2, auth_pb2, retrieval_pb2, wallet_pb2
 from server.edge.validation import Reader, Validation
 from server.refusal import Invalid, Unreadable
 
@@ -70,3 +70,16 @@ def test_what_is_kept_is_bounded():
         request = wallet_pb2.GetBalanceRequest(user_id=str(uuid4()))
         ours.check(request, request.SerializeToString())
     assert len(ours._passed) <= 1_024
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        (retrieval_pb2.AskRequest(question=" ", request_id=str(uuid4())), "must not be blank"),
+        (admin_pb2.UpdateUserRoleRequest(user_id=str(uuid4()), request_id=str(uuid4())), "must be set, and not to 0"),
+    ],
+)
+def test_a_rule_is_told_in_words_and_not_in_its_notation(message, said):
+    with pytest.raises(Invalid) as refused:
+        check(message)
+    assert [violation.description for violation in refused.value.violations] == [said]

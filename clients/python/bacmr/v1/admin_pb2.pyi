@@ -529,7 +529,7 @@ class IssueVouchersRequest(_message.Message):
     """Client-made UUID."""
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp:
-        """Last moment to redeem; unset means never."""
+        """Last moment to redeem, not in the past; unset means never."""
 
     def __init__(
         self,
@@ -2186,7 +2186,7 @@ class JobStatus(_message.Message):
 
     @_builtins.property
     def last_duration(self) -> _duration_pb2.Duration:
-        """How long it took."""
+        """How long it took; unset while it has not ended once."""
 
     def __init__(
         self,

@@ -50,7 +50,7 @@ class User(_message.Message):
     tier: _access_pb2.Tier.ValueType
     """What was paid for."""
     preferred_language: _language_pb2.Language.ValueType
-    """Language of answers when none is asked for."""
+    """Language that apps speak with this person. Answers are in the question's, unless `answer_language` asks for another."""
     disabled: _builtins.bool
     """True when an administrator disabled the account."""
     @_builtins.property
@@ -184,7 +184,7 @@ class SignUpRequest(_message.Message):
     display_name: _builtins.str
     """Name to show. It is kept in one line: signs that are not seen or that turn the direction of text are taken out."""
     preferred_language: _language_pb2.Language.ValueType
-    """Language of answers when none is asked for."""
+    """Language that apps speak with this person. Answers are in the question's, unless `answer_language` asks for another."""
     device_name: _builtins.str
     """What the client calls this device."""
     request_id: _builtins.str

@@ -37,7 +37,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_REFRESH_REFUSED: _ErrorReason.ValueType  # 5
     """UNAUTHENTICATED. The refresh token is unknown, expired, revoked or used before."""
     ERROR_REASON_ROLE_NOT_ALLOWED: _ErrorReason.ValueType  # 6
-    """PERMISSION_DENIED. The caller's role does not allow this."""
+    """PERMISSION_DENIED. The caller's role does not allow this. Metadata: allowed, the roles that may, unless it is about
+    one object or the way the call came.
+    """
     ERROR_REASON_ACCOUNT_DISABLED: _ErrorReason.ValueType  # 7
     """PERMISSION_DENIED. An administrator disabled the account."""
     ERROR_REASON_NOT_FOUND: _ErrorReason.ValueType  # 8
@@ -67,7 +69,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_VOUCHER_EXPIRED: _ErrorReason.ValueType  # 20
     """FAILED_PRECONDITION. The voucher's last day is over."""
     ERROR_REASON_ILLEGAL_STATE: _ErrorReason.ValueType  # 21
-    """FAILED_PRECONDITION. The object's state does not allow this move. Metadata: state, and the moves it allows."""
+    """FAILED_PRECONDITION. The object's state does not allow this move. Metadata: state, where one is to
+    blame, and the moves it allows, where there are any.
+    """
     ERROR_REASON_NO_PASSAGES: _ErrorReason.ValueType  # 22
     """NOT_FOUND. Nothing in the corpus fits the question."""
     ERROR_REASON_UPLOAD_REFUSED: _ErrorReason.ValueType  # 23
@@ -109,7 +113,9 @@ ERROR_REASON_WRONG_CREDENTIALS: ErrorReason.ValueType  # 4
 ERROR_REASON_REFRESH_REFUSED: ErrorReason.ValueType  # 5
 """UNAUTHENTICATED. The refresh token is unknown, expired, revoked or used before."""
 ERROR_REASON_ROLE_NOT_ALLOWED: ErrorReason.ValueType  # 6
-"""PERMISSION_DENIED. The caller's role does not allow this."""
+"""PERMISSION_DENIED. The caller's role does not allow this. Metadata: allowed, the roles that may, unless it is about
+one object or the way the call came.
+"""
 ERROR_REASON_ACCOUNT_DISABLED: ErrorReason.ValueType  # 7
 """PERMISSION_DENIED. An administrator disabled the account."""
 ERROR_REASON_NOT_FOUND: ErrorReason.ValueType  # 8
@@ -139,7 +145,9 @@ ERROR_REASON_VOUCHER_USED: ErrorReason.ValueType  # 19
 ERROR_REASON_VOUCHER_EXPIRED: ErrorReason.ValueType  # 20
 """FAILED_PRECONDITION. The voucher's last day is over."""
 ERROR_REASON_ILLEGAL_STATE: ErrorReason.ValueType  # 21
-"""FAILED_PRECONDITION. The object's state does not allow this move. Metadata: state, and the moves it allows."""
+"""FAILED_PRECONDITION. The object's state does not allow this move. Metadata: state, where one is to
+blame, and the moves it allows, where there are any.
+"""
 ERROR_REASON_NO_PASSAGES: ErrorReason.ValueType  # 22
 """NOT_FOUND. Nothing in the corpus fits the question."""
 ERROR_REASON_UPLOAD_REFUSED: ErrorReason.ValueType  # 23

@@ -396,7 +396,7 @@ class CreateUploadRequest(_message.Message):
     filename: _builtins.str
     """Name of the file."""
     content_type: _builtins.str
-    """Media type, as in `application/pdf`."""
+    """Media type, as in `application/pdf`. One that is not read here counts for nothing: the ending of `filename` decides."""
     size_bytes: _builtins.int
     """Size of the file."""
     sha256: _builtins.str

@@ -23,7 +23,7 @@ class _Language:
 class _LanguageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Language.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     LANGUAGE_UNSPECIFIED: _Language.ValueType  # 0
-    """Not set: detected, or the caller's preference."""
+    """Not set; each field says what that means."""
     LANGUAGE_FRENCH: _Language.ValueType  # 1
     """French."""
     LANGUAGE_ARABIC: _Language.ValueType  # 2
@@ -37,7 +37,7 @@ class Language(_Language, metaclass=_LanguageEnumTypeWrapper):
     """A language of questions, documents and answers."""
 
 LANGUAGE_UNSPECIFIED: Language.ValueType  # 0
-"""Not set: detected, or the caller's preference."""
+"""Not set; each field says what that means."""
 LANGUAGE_FRENCH: Language.ValueType  # 1
 """French."""
 LANGUAGE_ARABIC: Language.ValueType  # 2

@@ -362,7 +362,7 @@ class GenerateQuizRequest(_message.Message):
     difficulty: Global___Difficulty.ValueType
     """How hard."""
     language: _language_pb2.Language.ValueType
-    """Language; unset means the topic's, or the documents'."""
+    """Language; unset or `LANGUAGE_OTHER` means the topic's, or the documents'."""
     request_id: _builtins.str
     """Client-made UUID."""
     @_builtins.property

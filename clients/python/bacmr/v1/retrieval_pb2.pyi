@@ -468,7 +468,7 @@ class AskRequest(_message.Message):
     conversation_id: _builtins.str
     """UUID of the conversation it follows up; empty starts a new one."""
     answer_language: _language_pb2.Language.ValueType
-    """Language of the answer; unset: the question's."""
+    """Language of the answer; unset or `LANGUAGE_OTHER`: the question's."""
     request_id: _builtins.str
     """Client-made UUID."""
     @_builtins.property

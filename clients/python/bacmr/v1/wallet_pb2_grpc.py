@@ -96,7 +96,7 @@ class WalletServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListReservations(self, request, context):
-        """Lists reservations, newest first.
+        """Lists reservations, newest first. A user without a wallet is `NOT_FOUND`, as in `GetBalance`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -110,7 +110,7 @@ class WalletServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListLedgerEntries(self, request, context):
-        """Lists ledger entries, newest first.
+        """Lists ledger entries, newest first. A user without a wallet is `NOT_FOUND`, as in `GetBalance`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,11 +38,11 @@ class WalletServiceStub:
     GetBalance: _grpc.UnaryUnaryMultiCallable[_wallet_pb2.GetBalanceRequest, _wallet_pb2.GetBalanceResponse]
     """Returns a balance: the caller's own, or anyone's for services and admins."""
     ListReservations: _grpc.UnaryUnaryMultiCallable[_wallet_pb2.ListReservationsRequest, _wallet_pb2.ListReservationsResponse]
-    """Lists reservations, newest first."""
+    """Lists reservations, newest first. A user without a wallet is `NOT_FOUND`, as in `GetBalance`."""
     GetReservation: _grpc.UnaryUnaryMultiCallable[_wallet_pb2.GetReservationRequest, _wallet_pb2.GetReservationResponse]
     """Returns one reservation."""
     ListLedgerEntries: _grpc.UnaryUnaryMultiCallable[_wallet_pb2.ListLedgerEntriesRequest, _wallet_pb2.ListLedgerEntriesResponse]
-    """Lists ledger entries, newest first."""
+    """Lists ledger entries, newest first. A user without a wallet is `NOT_FOUND`, as in `GetBalance`."""
     RedeemVoucher: _grpc.UnaryUnaryMultiCallable[_wallet_pb2.RedeemVoucherRequest, _wallet_pb2.RedeemVoucherResponse]
     """Adds a voucher's tokens to the caller's wallet; each code works once."""
     Reserve: _grpc.UnaryUnaryMultiCallable[_wallet_pb2.ReserveRequest, _wallet_pb2.ReserveResponse]
@@ -66,11 +66,11 @@ class WalletServiceAsyncStub(WalletServiceStub):
     GetBalance: _aio.UnaryUnaryMultiCallable[_wallet_pb2.GetBalanceRequest, _wallet_pb2.GetBalanceResponse]  # type: ignore[assignment]
     """Returns a balance: the caller's own, or anyone's for services and admins."""
     ListReservations: _aio.UnaryUnaryMultiCallable[_wallet_pb2.ListReservationsRequest, _wallet_pb2.ListReservationsResponse]  # type: ignore[assignment]
-    """Lists reservations, newest first."""
+    """Lists reservations, newest first. A user without a wallet is `NOT_FOUND`, as in `GetBalance`."""
     GetReservation: _aio.UnaryUnaryMultiCallable[_wallet_pb2.GetReservationRequest, _wallet_pb2.GetReservationResponse]  # type: ignore[assignment]
     """Returns one reservation."""
     ListLedgerEntries: _aio.UnaryUnaryMultiCallable[_wallet_pb2.ListLedgerEntriesRequest, _wallet_pb2.ListLedgerEntriesResponse]  # type: ignore[assignment]
-    """Lists ledger entries, newest first."""
+    """Lists ledger entries, newest first. A user without a wallet is `NOT_FOUND`, as in `GetBalance`."""
     RedeemVoucher: _aio.UnaryUnaryMultiCallable[_wallet_pb2.RedeemVoucherRequest, _wallet_pb2.RedeemVoucherResponse]  # type: ignore[assignment]
     """Adds a voucher's tokens to the caller's wallet; each code works once."""
     Reserve: _aio.UnaryUnaryMultiCallable[_wallet_pb2.ReserveRequest, _wallet_pb2.ReserveResponse]  # type: ignore[assignment]
@@ -101,7 +101,7 @@ class WalletServiceServicer:
         request: _wallet_pb2.ListReservationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_wallet_pb2.ListReservationsResponse, _abc.Awaitable[_wallet_pb2.ListReservationsResponse]]:
-        """Lists reservations, newest first."""
+        """Lists reservations, newest first. A user without a wallet is `NOT_FOUND`, as in `GetBalance`."""
 
     def GetReservation(
         self,
@@ -115,7 +115,7 @@ class WalletServiceServicer:
         request: _wallet_pb2.ListLedgerEntriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_wallet_pb2.ListLedgerEntriesResponse, _abc.Awaitable[_wallet_pb2.ListLedgerEntriesResponse]]:
-        """Lists ledger entries, newest first."""
+        """Lists ledger entries, newest first. A user without a wallet is `NOT_FOUND`, as in `GetBalance`."""
 
     def RedeemVoucher(
         self,
