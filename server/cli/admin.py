@@ -174,12 +174,13 @@ def status(context: typer.Context) -> None:
 
 @admin.command()
 def trace(context: typer.Context, request: Annotated[UUID, typer.Argument(help="The request id.")]) -> None:
-    """Tell what one request did, and what money it moved."""
+    """Tell what one request did, when each step began and how long it took, and what money was moved."""
 
     async def work(client: BacmrClient) -> None:
         story = await client.admin.GetTrace(admin_pb2.GetTraceRequest(request_id=str(request)))
         for step in story.steps:
-            console.print(f"{step.name:<14}{json.dumps(json.loads(step.detail), ensure_ascii=False)}", markup=False)
+            detail = json.dumps(json.loads(step.detail), ensure_ascii=False)
+            console.print(f"{step.name:<14}{_span(step):<22}{detail}", markup=False)
         rows = ((e.kind, e.debit_account, e.credit_account, e.amount_tokens) for e in story.entries)
         _table(("entry", "debit", "credit", "tokens"), rows)
 
@@ -272,6 +273,12 @@ def _show_status(status: admin_pb2.GetStatusResponse) -> None:
 
 def _word(state: admin_pb2.OperationState.ValueType) -> str:
     return admin_pb2.OperationState.Name(state).removeprefix("OPERATION_STATE_").lower()
+
+
+def _span(step: admin_pb2.TraceStep) -> str:
+    """Return when a step began and how long it took, as far as that is known."""
+    began = f"+{step.started_after.ToMilliseconds()} ms" if step.HasField("started_after") else ""
+    return f"{began}, {step.took.ToMilliseconds()} ms" if step.HasField("took") else began
 
 
 def _time(moment: Timestamp) -> str:

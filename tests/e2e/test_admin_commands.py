@@ -2,13 +2,15 @@
 
 import re
 import subprocess
+from contextlib import suppress
 from uuid import uuid4
 
+import grpc
 import pytest
 import pytest_asyncio
 
 from bacmr.client import BacmrClient
-from bacmr.v1 import wallet_pb2
+from bacmr.v1 import retrieval_pb2, wallet_pb2
 from tests.e2e.conftest import OPERATOR, Server, command, settings
 
 
@@ -64,6 +66,16 @@ async def test_a_look_at_the_server(server: Server, student: BacmrClient, words:
     looked = admin(server, *words)
     assert looked.returncode == 0, looked.stderr
     assert re.search(said, looked.stdout)
+
+
+async def test_a_trace_tells_when_each_step_began_and_how_long_it_took(server: Server, student: BacmrClient):
+    asked = str(uuid4())
+    with suppress(grpc.aio.AioRpcError):
+        async for _ in student.ask("Que dit Newton ?", request=retrieval_pb2.AskRequest(request_id=asked)):
+            pass
+    told = admin(server, "trace", asked)
+    assert told.returncode == 0, told.stderr
+    assert re.search(r"price +\+\d+ ms, \d+ ms +\{", told.stdout)
 
 
 async def test_what_is_refused_is_one_clear_line(server: Server, student: BacmrClient):

@@ -1781,8 +1781,8 @@ class TraceStep(_message.Message):
     """What happened, as JSON; no secrets."""
     @_builtins.property
     def started_after(self) -> _duration_pb2.Duration:
-        """Time since the request began. Unset where the step is no one moment (`stages_ms`, `drafts`) and for requests of
-        before it was measured.
+        """Time since the request began. Unset where the step is no one moment (`stages_ms`, `drafts`), where nothing
+        happened (`degraded` without entries), and for requests of before it was measured.
         """
 
     @_builtins.property

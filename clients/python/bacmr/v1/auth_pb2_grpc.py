@@ -121,7 +121,7 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SignOut(self, request, context):
-        """Ends the session of the access token.
+        """Ends the session of the access token; a repeat is `NOT_SIGNED_IN`, for the token has ended with it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -163,7 +163,8 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteMe(self, request, context):
-        """Erases the caller's personal data and ends all sessions; the ledger stays, balanced and anonymous.
+        """Erases the caller's personal data and ends all sessions; the ledger stays, balanced and anonymous. A repeat is
+        `NOT_SIGNED_IN`: there is nobody left to answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -45,7 +45,7 @@ class AuthServiceStub:
     10 seconds after its first use, when the reply may have been lost.
     """
     SignOut: _grpc.UnaryUnaryMultiCallable[_auth_pb2.SignOutRequest, _auth_pb2.SignOutResponse]
-    """Ends the session of the access token."""
+    """Ends the session of the access token; a repeat is `NOT_SIGNED_IN`, for the token has ended with it."""
     ListSessions: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ListSessionsRequest, _auth_pb2.ListSessionsResponse]
     """Lists the caller's signed-in devices, most recently used first."""
     RevokeSession: _grpc.UnaryUnaryMultiCallable[_auth_pb2.RevokeSessionRequest, _auth_pb2.RevokeSessionResponse]
@@ -57,7 +57,9 @@ class AuthServiceStub:
     ChangePassword: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ChangePasswordRequest, _auth_pb2.ChangePasswordResponse]
     """Changes the password and ends all other sessions."""
     DeleteMe: _grpc.UnaryUnaryMultiCallable[_auth_pb2.DeleteMeRequest, _auth_pb2.DeleteMeResponse]
-    """Erases the caller's personal data and ends all sessions; the ledger stays, balanced and anonymous."""
+    """Erases the caller's personal data and ends all sessions; the ledger stays, balanced and anonymous. A repeat is
+    `NOT_SIGNED_IN`: there is nobody left to answer.
+    """
     GetJwks: _grpc.UnaryUnaryMultiCallable[_auth_pb2.GetJwksRequest, _auth_pb2.GetJwksResponse]
     """Returns the public keys that verify access tokens (RFC 7517)."""
 
@@ -78,7 +80,7 @@ class AuthServiceAsyncStub(AuthServiceStub):
     10 seconds after its first use, when the reply may have been lost.
     """
     SignOut: _aio.UnaryUnaryMultiCallable[_auth_pb2.SignOutRequest, _auth_pb2.SignOutResponse]  # type: ignore[assignment]
-    """Ends the session of the access token."""
+    """Ends the session of the access token; a repeat is `NOT_SIGNED_IN`, for the token has ended with it."""
     ListSessions: _aio.UnaryUnaryMultiCallable[_auth_pb2.ListSessionsRequest, _auth_pb2.ListSessionsResponse]  # type: ignore[assignment]
     """Lists the caller's signed-in devices, most recently used first."""
     RevokeSession: _aio.UnaryUnaryMultiCallable[_auth_pb2.RevokeSessionRequest, _auth_pb2.RevokeSessionResponse]  # type: ignore[assignment]
@@ -90,7 +92,9 @@ class AuthServiceAsyncStub(AuthServiceStub):
     ChangePassword: _aio.UnaryUnaryMultiCallable[_auth_pb2.ChangePasswordRequest, _auth_pb2.ChangePasswordResponse]  # type: ignore[assignment]
     """Changes the password and ends all other sessions."""
     DeleteMe: _aio.UnaryUnaryMultiCallable[_auth_pb2.DeleteMeRequest, _auth_pb2.DeleteMeResponse]  # type: ignore[assignment]
-    """Erases the caller's personal data and ends all sessions; the ledger stays, balanced and anonymous."""
+    """Erases the caller's personal data and ends all sessions; the ledger stays, balanced and anonymous. A repeat is
+    `NOT_SIGNED_IN`: there is nobody left to answer.
+    """
     GetJwks: _aio.UnaryUnaryMultiCallable[_auth_pb2.GetJwksRequest, _auth_pb2.GetJwksResponse]  # type: ignore[assignment]
     """Returns the public keys that verify access tokens (RFC 7517)."""
 
@@ -128,7 +132,7 @@ class AuthServiceServicer:
         request: _auth_pb2.SignOutRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.SignOutResponse, _abc.Awaitable[_auth_pb2.SignOutResponse]]:
-        """Ends the session of the access token."""
+        """Ends the session of the access token; a repeat is `NOT_SIGNED_IN`, for the token has ended with it."""
 
     def ListSessions(
         self,
@@ -170,7 +174,9 @@ class AuthServiceServicer:
         request: _auth_pb2.DeleteMeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.DeleteMeResponse, _abc.Awaitable[_auth_pb2.DeleteMeResponse]]:
-        """Erases the caller's personal data and ends all sessions; the ledger stays, balanced and anonymous."""
+        """Erases the caller's personal data and ends all sessions; the ledger stays, balanced and anonymous. A repeat is
+        `NOT_SIGNED_IN`: there is nobody left to answer.
+        """
 
     def GetJwks(
         self,
