@@ -110,3 +110,5 @@ BEGIN
     outcome := 'settled';
 END
 $$;
+
+DROP FUNCTION reservation_request_used(uuid, uuid, uuid);

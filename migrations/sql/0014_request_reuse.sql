@@ -1,4 +1,16 @@
 -- A request_id that served another request is refused as such, also when what it asks for now does not exist or has ended.
+-- Asked only where a request is refused anyway: what is held and in time is settled as fast as before, under unique keys.
+
+CREATE FUNCTION reservation_request_used(p_request uuid, p_by uuid, p_but uuid) RETURNS boolean
+    LANGUAGE sql STABLE
+    RETURN EXISTS (
+        -- A user's own question may settle under the id it was reserved with; for a service that is another request.
+        SELECT FROM reservation t WHERE t.request_id = p_request AND t.requested_by = p_by
+           AND (t.id IS DISTINCT FROM p_but OR t.requested_by <> t.user_id)
+    ) OR EXISTS (
+        SELECT FROM reservation t WHERE t.resolve_request_id = p_request AND t.resolved_by = p_by
+           AND t.id IS DISTINCT FROM p_but
+    );
 
 CREATE OR REPLACE FUNCTION wallet_reserve(
     p_user uuid, p_estimate bigint, p_purpose text, p_ttl_seconds integer, p_request uuid, p_by uuid, p_call uuid,
@@ -14,11 +26,7 @@ BEGIN
     expired := 0;
     SELECT * INTO w FROM wallet t WHERE t.user_id = p_user FOR NO KEY UPDATE;
     IF NOT FOUND THEN
-        outcome := CASE
-            WHEN EXISTS (SELECT FROM reservation t WHERE t.request_id = p_request AND t.requested_by = p_by) THEN 'reused'
-            WHEN EXISTS (SELECT FROM reservation t WHERE t.resolve_request_id = p_request AND t.resolved_by = p_by) THEN 'reused'
-            ELSE 'no_wallet'
-        END;
+        outcome := CASE WHEN reservation_request_used(p_request, p_by, NULL) THEN 'reused' ELSE 'no_wallet' END;
         RETURN;
     END IF;
     available := w.available_tokens;
@@ -76,15 +84,8 @@ BEGIN
     expired := 0;
     SELECT * INTO w FROM wallet t
      WHERE t.user_id = (SELECT h.user_id FROM reservation h WHERE h.id = p_reservation) FOR NO KEY UPDATE;
-    -- A user's own question may settle under the id it was reserved with; for a service that is another request.
-    IF EXISTS (SELECT FROM reservation t WHERE t.request_id = p_request AND t.requested_by = p_by
-                  AND (t.id <> p_reservation OR t.requested_by <> t.user_id))
-        OR EXISTS (SELECT FROM reservation t WHERE t.resolve_request_id = p_request AND t.resolved_by = p_by
-                      AND t.id <> p_reservation) THEN
-        outcome := 'reused';
-        RETURN;
-    ELSIF w.user_id IS NULL THEN
-        outcome := 'unknown';
+    IF NOT FOUND THEN
+        outcome := CASE WHEN reservation_request_used(p_request, p_by, NULL) THEN 'reused' ELSE 'unknown' END;
         RETURN;
     END IF;
     -- Locked as well, so that a delivery that is being recorded is seen.
@@ -97,14 +98,21 @@ BEGIN
             replayed := (r.status, r.actual_tokens) = (v_status, v_actual);
             outcome := CASE WHEN replayed THEN 'settled' ELSE 'reused' END;
         ELSE
-            outcome := r.status;
+            outcome := CASE WHEN reservation_request_used(p_request, p_by, r.id) THEN 'reused' ELSE r.status END;
         END IF;
         RETURN;
+    ELSIF p_request IS NOT NULL THEN
+        -- A user's own question may settle under the id it was reserved with; for a service that is another request.
+        IF EXISTS (SELECT FROM reservation t WHERE t.request_id = p_request AND t.requested_by = p_by
+                      AND (t.id <> p_reservation OR t.requested_by <> t.user_id)) THEN
+            outcome := 'reused';
+            RETURN;
+        END IF;
     END IF;
     IF r.expires_at <= clock_timestamp() THEN
         expired := (wallet_expire_overdue(r.user_id, p_call)).expired;
         SELECT * INTO r FROM reservation t WHERE t.id = p_reservation;
-        outcome := 'expired';
+        outcome := CASE WHEN reservation_request_used(p_request, p_by, r.id) THEN 'reused' ELSE 'expired' END;
         RETURN;
     END IF;
 
