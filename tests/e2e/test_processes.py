@@ -27,12 +27,15 @@ from tests.e2e.test_start_and_stop import gone, run
 QUESTION = "Quel est le principe d'inertie énoncé par Newton ?"
 ANSWER = " ".join(f"mot{number}" for number in range(40)) + " [1]."
 PAUSE_SECONDS = 0.1
-DRAIN_SECONDS = 2
-"""Half of an answer: a process that is told to end cuts the streams of answers that have just begun."""
+DRAIN_SECONDS = 3
+"""Less than an answer, so that a process that is told to end cuts the streams of those that have just begun; two of them
+are half as much again as one, so that on a loaded machine too it ends."""
 STREAMS = 4
 WEB = 2
 """Pages that call over a kept HTTP connection each."""
 CALLS_PER_MINUTE = 900
+CALL_PAUSE_SECONDS = 4 * 60 / CALLS_PER_MINUTE
+"""Two who call without end stay at half the limit, however long a restart takes."""
 JOURNAL_SECONDS = 0.5
 """Calls that other processes answered are counted within a tenth of a second."""
 FRESH = [("grpc.use_local_subchannel_pool", 1)]
@@ -130,7 +133,7 @@ async def calling(server: Server, client: BacmrClient) -> AsyncIterator[list[str
                 failed.append(str(error))
             except httpx.TransportError as error:
                 failed.append(f"UNAVAILABLE: {error!r}")
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(CALL_PAUSE_SECONDS)
 
     async def on_a_new_channel() -> None:
         # A plain channel, without the client's retries.
