@@ -69,7 +69,7 @@ export type User = Message<"bacmr.v1.User"> & {
   tier: Tier;
 
   /**
-   * Language of answers when none is asked for.
+   * Language that apps speak with this person. Answers are in the question's, unless `answer_language` asks for another.
    *
    * @generated from field: bacmr.v1.Language preferred_language = 7;
    */
@@ -223,14 +223,14 @@ export type SignUpRequest = Message<"bacmr.v1.SignUpRequest"> & {
   password: string;
 
   /**
-   * Name to show.
+   * Name to show. It is kept in one line: signs that are not seen or that turn the direction of text are taken out.
    *
    * @generated from field: string display_name = 4;
    */
   displayName: string;
 
   /**
-   * Language of answers when none is asked for.
+   * Language that apps speak with this person. Answers are in the question's, unless `answer_language` asks for another.
    *
    * @generated from field: bacmr.v1.Language preferred_language = 5;
    */
@@ -810,7 +810,9 @@ export const GetJwksResponseSchema: GenMessage<GetJwksResponse> = /*@__PURE__*/
  */
 export const AuthService: GenService<{
   /**
-   * Makes an account and its wallet, with the welcome grant, in one transaction, and signs it in.
+   * Makes an account and its wallet, with the welcome grant, in one transaction, and signs it in. Tokens are not stored, so
+   * the same request again makes no second account but another session, with tokens of its own; those of the first answer
+   * stay good. The password has to be right again: without it the retry is `REQUEST_ID_REUSED`, whatever else it knows.
    *
    * @generated from rpc bacmr.v1.AuthService.SignUp
    */
@@ -841,7 +843,7 @@ export const AuthService: GenService<{
     output: typeof RefreshSessionResponseSchema;
   },
   /**
-   * Ends the session of the access token.
+   * Ends the session of the access token; a repeat is `NOT_SIGNED_IN`, for the token has ended with it.
    *
    * @generated from rpc bacmr.v1.AuthService.SignOut
    */
@@ -901,7 +903,8 @@ export const AuthService: GenService<{
     output: typeof ChangePasswordResponseSchema;
   },
   /**
-   * Erases the caller's personal data and ends all sessions; the ledger stays, balanced and anonymous.
+   * Erases the caller's personal data and ends all sessions; the ledger stays, balanced and anonymous. A repeat is
+   * `NOT_SIGNED_IN`: there is nobody left to answer.
    *
    * @generated from rpc bacmr.v1.AuthService.DeleteMe
    */

@@ -63,7 +63,8 @@ export enum ErrorReason {
   REFRESH_REFUSED = 5,
 
   /**
-   * PERMISSION_DENIED. The caller's role does not allow this.
+   * PERMISSION_DENIED. The caller's role does not allow this. Metadata: allowed, the roles that may, unless it is about
+   * one object or the way the call came.
    *
    * @generated from enum value: ERROR_REASON_ROLE_NOT_ALLOWED = 6;
    */
@@ -168,7 +169,8 @@ export enum ErrorReason {
   VOUCHER_EXPIRED = 20,
 
   /**
-   * FAILED_PRECONDITION. The object's state does not allow this move. Metadata: state, and the moves it allows.
+   * FAILED_PRECONDITION. The object's state does not allow this move. Metadata: state, where one is to
+   * blame, and the moves it allows, where there are any.
    *
    * @generated from enum value: ERROR_REASON_ILLEGAL_STATE = 21;
    */

@@ -445,7 +445,7 @@ export type CreateUploadRequest = Message<"bacmr.v1.CreateUploadRequest"> & {
   filename: string;
 
   /**
-   * Media type, as in `application/pdf`.
+   * Media type, as in `application/pdf`. One that is not read here counts for nothing: the ending of `filename` decides.
    *
    * @generated from field: string content_type = 2;
    */

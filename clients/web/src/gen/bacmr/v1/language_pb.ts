@@ -20,7 +20,7 @@ export const file_bacmr_v1_language: GenFile = /*@__PURE__*/
  */
 export enum Language {
   /**
-   * Not set: detected, or the caller's preference.
+   * Not set; each field says what that means.
    *
    * @generated from enum value: LANGUAGE_UNSPECIFIED = 0;
    */

@@ -316,7 +316,7 @@ export type GenerateQuizRequest = Message<"bacmr.v1.GenerateQuizRequest"> & {
   difficulty: Difficulty;
 
   /**
-   * Language; unset means the topic's, or the documents'.
+   * Language; unset or `LANGUAGE_OTHER` means the topic's, or the documents'.
    *
    * @generated from field: bacmr.v1.Language language = 7;
    */

@@ -468,7 +468,7 @@ export type AskRequest = Message<"bacmr.v1.AskRequest"> & {
   filters?: CorpusFilter | undefined;
 
   /**
-   * Language of the answer; unset: the question's.
+   * Language of the answer; unset or `LANGUAGE_OTHER`: the question's.
    *
    * @generated from field: bacmr.v1.Language answer_language = 4;
    */

@@ -963,7 +963,7 @@ export const WalletService: GenService<{
     output: typeof GetBalanceResponseSchema;
   },
   /**
-   * Lists reservations, newest first.
+   * Lists reservations, newest first. A user without a wallet is `NOT_FOUND`, as in `GetBalance`.
    *
    * @generated from rpc bacmr.v1.WalletService.ListReservations
    */
@@ -983,7 +983,7 @@ export const WalletService: GenService<{
     output: typeof GetReservationResponseSchema;
   },
   /**
-   * Lists ledger entries, newest first.
+   * Lists ledger entries, newest first. A user without a wallet is `NOT_FOUND`, as in `GetBalance`.
    *
    * @generated from rpc bacmr.v1.WalletService.ListLedgerEntries
    */
