@@ -26,6 +26,9 @@ MOST_BITS_PER_LETTER: Final = 4.4
 MOST_BITS_OF_FREE_SPELLING: Final = 5.6
 """Hassaniya in Latin letters: 5.4 under the French table."""
 
+MOST_BITS_OF_ANY_LANGUAGE: Final = 7.5
+"""Other languages in Latin letters, by the French table: at most 6.2 (Wolof). French with letters exchanged: 8.9."""
+
 TYPICAL_BITS_PER_LETTER: Final = 3.0
 LEAST_OCR_CONFIDENCE: Final = 60.0
 """Mean Tesseract confidence (0-100): words under 60 are right less than half the time."""
@@ -123,7 +126,7 @@ def inspect(
     language = detected or detect(text)
     refused = _check_language(language, len(tokens), expected)
     if refused:
-        return refused
+        return _check_noise(text) or refused
     spelled = _check_letters(text, language, ocr_confidence)
     # Noise that repeats is noise in the first place.
     return spelled if spelled.fault else _check_variety(text, tokens) or spelled
@@ -219,12 +222,24 @@ def _check_language(found: Detection, words: int, expected: Language | None) -> 
     return None
 
 
+def _check_noise(text: str) -> Verdict | None:
+    """Tell letters of no language at all, which a wrong font map makes of one of ours, from another language."""
+    if _bits(text)[1] > MOST_BITS_OF_ANY_LANGUAGE:
+        return Verdict(0.0, Fault.UNREADABLE, "The letters do not form words of any language.")
+    return None
+
+
+def _bits(text: str) -> tuple[str | None, float]:
+    """Return the prevailing script and how surprising its letters are; too few of them are typical."""
+    script = prevailing_script(normalise(text[:CHARACTERS_READ]))
+    if script in ALPHABETS and len(trigrams(text, script)) >= FEWEST_LETTERS_JUDGED:
+        return script, bits_per_letter(text, script)
+    return script, TYPICAL_BITS_PER_LETTER
+
+
 def _check_letters(text: str, found: Detection, ocr_confidence: float | None) -> Verdict:
     """Judge by letter trigrams. Latin letters are judged as French; Hassaniya's free spelling gets more room."""
-    script = prevailing_script(normalise(text[:CHARACTERS_READ]))
-    bits = TYPICAL_BITS_PER_LETTER
-    if script in ALPHABETS and len(trigrams(text, script)) >= FEWEST_LETTERS_JUDGED:
-        bits = bits_per_letter(text, script)
+    script, bits = _bits(text)
     free_spelling = script == "latin" and found.language is not Language.FRENCH
     if bits > (MOST_BITS_OF_FREE_SPELLING if free_spelling else MOST_BITS_PER_LETTER):
         return Verdict(0.1, Fault.UNREADABLE, "The letters do not form words of the page's language.")

@@ -36,6 +36,7 @@ def test_a_readable_page_is_valid(text):
         (ARABIC.replace("ت", "ةق").replace("م", "ىم"), Fault.BROKEN_CHARACTER_MAP),
         (ARABIC.encode().decode("cp1252", "replace"), Fault.UNREADABLE),
         (" ".join("(cid:12)(cid:7)" for _ in range(20)), Fault.UNREADABLE),
+        (FRENCH.translate(str.maketrans("aeinorstu", "xqzkwvjgh")), Fault.UNREADABLE),
         ("\n".join(f"{number}. Chapitre du livre ........ {number * 7}" for number in range(1, 9)), Fault.BOILERPLATE),
         ("Tous droits réservés. ISBN 978-2-01. Dépôt légal : juin 2019. Imprimé pour les éditions.", Fault.BOILERPLATE),
         ("cliquez ici pour lire " * 60, Fault.REPETITIVE),
