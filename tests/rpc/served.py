@@ -131,7 +131,7 @@ async def refusal(call: Any) -> Refused:
     raise AssertionError("the call was answered")
 
 
-def refused(error: grpc.aio.AioRpcError) -> Refused:
+def refused(error: grpc.RpcError) -> Refused:
     """Unpack how a call was refused."""
     trailing = dict(error.trailing_metadata())
     status = status_pb2.Status.FromString(trailing.get("grpc-status-details-bin", b""))
