@@ -21,17 +21,17 @@ from server.text.language import Language
 from server.text.sentences import is_complete, sentences
 
 SENTENCE_WEIGHTS: Final = {
-    "pool_bm25": 0.95,
-    "coverage": 1.98,
-    "pool_coverage": 1.25,
-    "share_of_terms": 2.10,
-    "parts_of_words": 6.51,
-    "within_10": 0.54,
-    "length": 1.41,
+    "pool_bm25": 0.91,
+    "coverage": 2.14,
+    "pool_coverage": 1.09,
+    "share_of_terms": 2.03,
+    "parts_of_words": 6.56,
+    "within_10": 0.62,
+    "length": 1.26,
     "number_wanted": 1.20,
-    "source": 2.90,
-    "sentence_before": 2.58,
-    "rest_of_source": 0.89,
+    "source": 2.85,
+    "sentence_before": 2.54,
+    "rest_of_source": 0.84,
 }
 CONTEXT_FEATURES: Final = ("source", "sentence_before", "rest_of_source")
 """How the source ranks among the sources, and what share of the question stands around the sentence, not in it."""

@@ -6,23 +6,22 @@ Passages are analysed once and kept by their text; a question costs a few dictio
 import math
 import re
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from server.models.local.embedder import DIMENSIONS, embed_stems
 from server.models.local.frequency import weight
 from server.text.analysis import terms
 from server.text.fold import canonical
+from server.text.memo import Memo
 
 FEATURES: Final = (
-    "bm25", "pool_bm25", "coverage", "pool_coverage", "share_of_terms", "parts_of_words", "within_10", "within_20",
-    "neighbours", "begins_late", "length", "cosine", "names", "number_wanted",
+    "bm25", "pool_bm25", "coverage", "pool_coverage", "share_of_terms", "parts_of_words", "within_10", "neighbours",
+    "begins_late", "length", "names", "number_wanted",
 )  # fmt: skip
 
 SATURATION: Final = 1.2
@@ -36,7 +35,12 @@ NEAR_TERMS: Final = 8
 EARLIER_SHARE: Final = 0.25
 """What a word of the question before weighs in a follow-up, against 1 for the follow-up's own."""
 
+WINDOW: Final = 10
+"""Terms within which matches count as said in one place."""
+
 CACHED_PASSAGES: Final = 4_096
+_CACHED_KIN: Final = 1_024
+"""Stems whose kin are kept, and kin kept of each."""
 
 _WANTS_NUMBER: Final = re.compile(
     r"\b(?:combien|quand|en quelle annee"
@@ -52,19 +56,17 @@ _NAME: Final = re.compile(r"(?<=\w )(?:\w')?[A-ZÀ-ÖØ-Þ][\w-]*|\d+")
 
 
 class Passage:
-    """A passage's stems in order, the distinct ones, and its vector.
+    """A passage's stems in order, and the distinct ones.
 
     Thousands of them are kept, so each holds few objects that the garbage collector has to visit.
     """
 
-    __slots__ = ("_distinct", "_numbered", "_sorted", "stems", "vector")
+    __slots__ = ("_distinct", "_sorted", "stems")
 
-    def __init__(self, stems: Sequence[str], distinct: Iterable[str], vector: NDArray[np.float32]) -> None:
+    def __init__(self, stems: Iterable[str]) -> None:
         self.stems = tuple(stems)
-        self.vector = vector
-        self._distinct = frozenset(distinct)
+        self._distinct = frozenset(self.stems)
         self._sorted = sorted(self._distinct)
-        self._numbered = _DIGIT.search(" ".join(self._sorted)) is not None
 
     def __contains__(self, stem: str) -> bool:
         """Say whether a stem occurs."""
@@ -83,8 +85,6 @@ class Passage:
 
     def numbers(self) -> list[tuple[int, str]]:
         """Return where the stems with digits stand."""
-        if not self._numbered:
-            return []
         return [(place, stem) for place, stem in enumerate(self.stems) if _DIGIT.search(stem)]
 
 
@@ -101,24 +101,17 @@ class Question:
     names: frozenset[str]
     named: float
     wants_number: bool
-    vector: NDArray[np.float32]
-
-
-_NO_VECTOR: Final = np.zeros(DIMENSIONS, dtype=np.float32)
 
 
 @lru_cache(CACHED_PASSAGES)
 def passage(text: str) -> Passage:
-    """Analyse a passage; about 0.2 ms, then kept by its text."""
-    stems = terms(text)
-    counts = Counter(stems)
-    return Passage(stems, counts, embed_stems(counts))
+    """Analyse a passage; about 0.05 ms, then kept by its text."""
+    return sentence(text)
 
 
 def sentence(text: str) -> Passage:
-    """Analyse a short text without a vector: its cosine with anything is 0."""
-    stems = terms(text)
-    return Passage(stems, stems, _NO_VECTOR)
+    """Analyse a text that will not come again."""
+    return Passage(terms(text))
 
 
 def question(text: str, earlier: str = "") -> Question:
@@ -137,7 +130,6 @@ def question(text: str, earlier: str = "") -> Question:
         names,
         sum(weights[stem] for stem in names),
         bool(_WANTS_NUMBER.search(canonical(text if own_question(text) else written))),
-        embed_stems(Counter(order)),
     )
 
 
@@ -187,12 +179,10 @@ def _evidence(asked: Question, found: Passage, rarity: dict[str, float], pool_to
         pool_coverage / pool_total,
         len(matched) / max(1, len(weights)),
         parts / total,
-        _best_window(places_of_matches, weights, 10) / total,
-        _best_window(places_of_matches, weights, 20) / total,
+        _best_window(places_of_matches, weights) / total,
         _neighbours(asked, matched),
         places_of_matches[0][0] / max(1, length) if places_of_matches else 1.0,
         math.log(length + 1) / 5,
-        float(asked.vector @ found.vector),
         sum(weights[stem] for stem in asked.names if stem in matched) / asked.named if asked.names else 0.0,
         _number_near(asked, found, places_of_matches),
     )
@@ -204,7 +194,6 @@ def _ngrams(stem: str) -> frozenset[str]:
     return frozenset(padded[at : at + size] for size in (3, 4) for at in range(len(padded) - size + 1))
 
 
-@lru_cache(262_144)
 def _similarity(first: str, second: str) -> float:
     """Return the Dice coefficient of two stems' letter n-grams, 0 below `LEAST_SIMILARITY`."""
     ours, theirs = _ngrams(first), _ngrams(second)
@@ -212,19 +201,22 @@ def _similarity(first: str, second: str) -> float:
     return dice if dice >= LEAST_SIMILARITY else 0.0
 
 
+_kin: Final[Memo[str, Memo[str, float]]] = Memo(lambda stem: Memo(partial(_similarity, stem), _CACHED_KIN), _CACHED_KIN)
+
+
 def _best_similarity(stem: str, found: Passage) -> float:
     if len(stem) < 3:
         return 0.0
-    return max((_similarity(stem, other) for other in found.beginning_with(stem[0])), default=0.0)
+    return max(map(_kin[stem].__getitem__, found.beginning_with(stem[0])), default=0.0)
 
 
 def kinship(first: str, second: str) -> float:
     """Return how alike two stems are, 0 to 1: 1 for the same, else by their letters ("استقل", "استقلال")."""
-    return 1.0 if first == second else _similarity(first, second)
+    return 1.0 if first == second else _kin[first][second]
 
 
-def _best_window(places: Sequence[tuple[int, str]], weights: dict[str, float], width: int) -> float:
-    """Return the greatest weight of distinct stems within `width` terms."""
+def _best_window(places: Sequence[tuple[int, str]], weights: dict[str, float]) -> float:
+    """Return the greatest weight of distinct stems within `WINDOW` terms."""
     best = current = 0.0
     inside: dict[str, int] = {}
     start = 0
@@ -232,7 +224,7 @@ def _best_window(places: Sequence[tuple[int, str]], weights: dict[str, float], w
         inside[stem] = inside.get(stem, 0) + 1
         if inside[stem] == 1:
             current += weights[stem]
-        while place - places[start][0] >= width:
+        while place - places[start][0] >= WINDOW:
             left = places[start][1]
             inside[left] -= 1
             if not inside[left]:

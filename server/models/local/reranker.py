@@ -12,20 +12,18 @@ import numpy as np
 from server.models.local.evidence import FEATURES, evidence, passage, question
 
 WEIGHTS: Final = {
-    "bm25": 1.65,
-    "pool_bm25": 0.51,
-    "coverage": 2.20,
+    "bm25": 2.84,
+    "pool_bm25": 1.01,
+    "coverage": 2.75,
     "pool_coverage": 1.48,
-    "share_of_terms": 0.93,
-    "parts_of_words": 8.25,
-    "within_10": 2.23,
-    "within_20": 1.32,
-    "neighbours": 1.74,
-    "begins_late": -1.14,
-    "length": -1.68,
-    "cosine": 7.21,
-    "names": 1.45,
-    "number_wanted": 1.01,
+    "share_of_terms": 1.19,
+    "parts_of_words": 9.24,
+    "within_10": 2.81,
+    "neighbours": 1.93,
+    "begins_late": -1.18,
+    "length": -2.93,
+    "names": 1.49,
+    "number_wanted": 0.99,
 }
 
 _VECTOR: Final = np.array([WEIGHTS[name] for name in FEATURES])
