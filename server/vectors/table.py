@@ -1,4 +1,4 @@
-"""An exact vector search in memory: the rows of one index as arrays. Pure."""
+"""A vector search in memory: the rows of one index as arrays, searched coarsely and then exactly. Pure."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -7,13 +7,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from server.vectors import coarse
 from server.vectors.lite_rows import FIELDS, RowBlock
 from server.vectors.port import Hit, Vector, VectorFilter
 
-_SPARSE_SHARE: Final = 0.3
-"""A query with a smaller share of values that are not zero is cheaper to score by those dimensions alone."""
-_BLOCK_VALUES: Final = 1 << 18
-"""Values multiplied at a time: they stay in the cache, and OpenBLAS starts no threads, dearer than what they gain."""
+_SCORED: Final = 8
+"""Rows scored exactly for each one wanted, the best by the coarse search."""
+_LEAST_SCORED: Final = 128
+_FULL_SCALE: Final = np.float32(np.iinfo(np.int16).max)
+"""What 1.0 is in the rows' whole numbers: a cosine is off by some 0.00001."""
 _LEAST_CAPACITY: Final = 1_024
 _GROWTH: Final = 1.5
 _WASTE: Final = 0.5
@@ -27,10 +29,11 @@ _TINY: Final = np.float32(1e-30)
 class _Rows:
     """The arrays of a table; rows are only added and marked dead, so a search may go on in another thread.
 
-    `columns` has the shape (dimensions, capacity): a query reads only the dimensions it has.
+    `vectors` has the shape (capacity, dimensions) and `columns`, which are searched first, (dimensions, capacity).
     """
 
-    columns: NDArray[np.float32]
+    vectors: NDArray[np.int16]
+    columns: NDArray[np.int16]
     codes: dict[str, NDArray[np.int32]]
     alive: NDArray[np.bool_]
     ids: list[str] = field(default_factory=list)
@@ -38,7 +41,8 @@ class _Rows:
 
 def _empty(dimensions: int, capacity: int) -> _Rows:
     codes = {name: np.zeros(capacity, np.int32) for name in FIELDS}
-    return _Rows(np.zeros((dimensions, capacity), np.float32), codes, np.zeros(capacity, np.bool_))
+    vectors, columns = np.zeros((capacity, dimensions), np.int16), np.zeros((dimensions, capacity), np.int16)
+    return _Rows(vectors, columns, codes, np.zeros(capacity, np.bool_))
 
 
 class Table:
@@ -56,7 +60,7 @@ class Table:
     @property
     def size_bytes(self) -> int:
         """Memory held by the vectors."""
-        return self._rows.columns.nbytes
+        return self._rows.vectors.nbytes + self._rows.columns.nbytes
 
     def put(self, block: RowBlock) -> None:
         """Add rows (each id once); former rows of the same ids are dead from then on."""
@@ -65,7 +69,9 @@ class Table:
         start, end = self._reserved(len(block.ids))
         rows = self._rows
         lengths = np.maximum(np.linalg.norm(block.vectors, axis=1, keepdims=True), _TINY)
-        rows.columns[:, start:end] = (block.vectors / lengths).T
+        units = block.vectors / lengths
+        rows.vectors[start:end] = np.rint(units * _FULL_SCALE)
+        rows.columns[:, start:end] = coarse.columns_of(units)
         for name, texts in block.fields.items():
             known = self._codes[name]
             rows.codes[name][start:end] = [known.setdefault(text, len(known)) for text in texts]
@@ -94,12 +100,15 @@ class Table:
         rows = self._rows
         count = len(rows.ids)
         candidates = self._candidates(rows, count, where)
-        best = min(limit, len(candidates))
-        if best <= 0:
+        if limit <= 0 or not len(candidates):
             return []
         unit = vector / max(np.linalg.norm(vector), _TINY)
-        scores = _scores(rows.columns, unit, count)[candidates]
-        nearest = np.argpartition(-scores, best - 1)[:best]
+        scored = max(_LEAST_SCORED, _SCORED * limit)
+        if len(candidates) > scored:
+            sums = coarse.products(rows.columns, unit, count)[candidates]
+            candidates = candidates[np.argpartition(sums, -scored)[-scored:]]
+        scores = rows.vectors[candidates].astype(np.float32) @ (unit / _FULL_SCALE)
+        nearest = np.argsort(-scores)[:limit]
         hits = [Hit(rows.ids[candidates[place]], float(scores[place])) for place in nearest]
         return sorted(hits, key=lambda hit: (-hit.score, hit.chunk_id))
 
@@ -126,6 +135,7 @@ class Table:
         if used + count > capacity:
             kept = np.arange(used) if len(self) > used * _WASTE else np.flatnonzero(rows.alive[:used])
             larger = _empty(len(rows.columns), int((len(kept) + count) * _GROWTH))
+            larger.vectors[: len(kept)] = rows.vectors[kept]
             larger.columns[:, : len(kept)] = rows.columns[:, kept]
             larger.alive[: len(kept)] = rows.alive[kept]
             for name in FIELDS:
@@ -144,17 +154,3 @@ def _any_of(held: NDArray[np.int32], codes: Sequence[int]) -> NDArray[np.bool_]:
     for code in codes:
         found |= held == code
     return found
-
-
-def _scores(columns: NDArray[np.float32], unit: Vector, count: int) -> NDArray[np.float32]:
-    """Return the product of `unit` with the first `count` columns."""
-    places = np.flatnonzero(unit)
-    sparse = len(places) <= _SPARSE_SHARE * len(unit)
-    weights = unit[places] if sparse else unit
-    scores = np.empty(count, np.float32)
-    width = max(1, _BLOCK_VALUES // max(1, len(weights)))
-    for start in range(0, count, width):
-        end = min(start + width, count)
-        block = columns[places, start:end] if sparse else columns[:, start:end]
-        np.matmul(weights, block, out=scores[start:end])
-    return scores

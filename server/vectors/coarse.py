@@ -1,0 +1,47 @@
+"""A coarse but fast product of many vectors with a query, to find the few that are worth an exact one. Pure.
+
+Columns of small whole numbers are added up, those of equal rounded weight together: half the memory of floats is read,
+and nothing is multiplied. All of the best 30 of 20,000 are among the coarse best 120, of the local embedder's vectors
+and of normally distributed ones.
+"""
+
+import math
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from server.vectors.port import Vector
+
+LEVELS: Final = 7
+"""Sizes that the weights of a query are rounded to, of either sign."""
+_ROWS: Final = 1 << 15
+_COLUMNS: Final = 64
+"""Rows and columns added up at a time: they stay near the processor."""
+_LARGEST: Final = np.iinfo(np.int16).max
+
+
+def columns_of(units: NDArray[np.float32]) -> NDArray[np.int16]:
+    """Return unit vectors, shape (rows, dimensions), as columns of whole numbers, shape (dimensions, rows).
+
+    No sum of some of a row's numbers, whatever their signs, is too large for 16 bits: it is at most the root of the
+    dimensions times the scale, and half for each rounding.
+    """
+    dimensions = units.shape[1]
+    scale = (_LARGEST - dimensions / 2) / math.sqrt(dimensions)
+    return np.rint(units.T * np.float32(scale)).astype(np.int16)
+
+
+def products(columns: NDArray[np.int16], query: Vector, count: int) -> NDArray[np.int32]:
+    """Return a number for each of the first `count` rows that grows with its product with the query."""
+    largest = float(np.abs(query).max())
+    weights = np.rint(query * (LEVELS / largest if largest else 0.0))
+    sums = np.zeros(count, np.int32)
+    for level in range(-LEVELS, LEVELS + 1):
+        places = np.flatnonzero(weights == level) if level else ()
+        for first in range(0, len(places), _COLUMNS):
+            some = places[first : first + _COLUMNS]
+            for start in range(0, count, _ROWS):
+                end = min(start + _ROWS, count)
+                sums[start:end] += np.int32(level) * np.add.reduce(columns[some, start:end], axis=0, dtype=np.int16)
+    return sums
