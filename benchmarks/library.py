@@ -15,7 +15,7 @@ from uuid import uuid4
 from server.app import models, rooms
 from server.app.models import Models
 from server.app.rooms import Rooms
-from server.app.startup import spare_collector
+from server.app.startup import tune_interpreter
 from server.app.stores import Stores, open_stores
 from server.auth.account import Profile
 from server.caller import Caller, Role, acting_as, system
@@ -170,7 +170,7 @@ async def furnished(stack: AsyncExitStack, tutor: TutorModel | None = None) -> B
     stack.push_async_callback(room.retrieval.answers.close, 5.0)
     milvus = await stack.enter_async_context(_milvus(settings))
     index = await stores.vectors.live() or ""
-    spare_collector()
+    tune_interpreter()
     return Bench(stores, room, milvus, index, model, [await _enrolled(room, place) for place in range(STUDENTS)])
 
 

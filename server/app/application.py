@@ -19,7 +19,7 @@ from server.app.recovery import Recovery, furnish_recovery
 from server.app.rooms import Rooms
 from server.app.schedule import long_schedule, schedule, tasks
 from server.app.services import overview, services
-from server.app.startup import clearly, spare_collector
+from server.app.startup import clearly, tune_interpreter
 from server.app.stores import Stores, embedded_are_served, open_stores
 from server.app.upkeep import chores, keep_up
 from server.caller import acting_as, system
@@ -120,7 +120,7 @@ class App:
         self._stack.push_async_callback(furnished.retrieval.answers.close, self._settings.drain_seconds)
         keeping = asyncio.create_task(keep_up(chores(furnished)), name="upkeep")
         self._stack.push_async_callback(cancelled, keeping)
-        spare_collector()
+        tune_interpreter()
         return stores, chosen, furnished
 
     def _figures(self, furnished: Rooms, admin: AdminService) -> Figures:
