@@ -29,7 +29,8 @@ def columns_of(units: NDArray[np.float32]) -> NDArray[np.int16]:
     """
     dimensions = units.shape[1]
     scale = (_LARGEST - dimensions / 2) / math.sqrt(dimensions)
-    return np.rint(units.T * np.float32(scale)).astype(np.int16)
+    columns: NDArray[np.int16] = np.rint(units.T * np.float32(scale)).astype(np.int16)
+    return columns
 
 
 def products(columns: NDArray[np.int16], query: Vector, count: int) -> NDArray[np.int32]:
