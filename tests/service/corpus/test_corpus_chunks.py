@@ -12,7 +12,7 @@ from server import caller
 from server.caller import Caller
 from server.corpus.passage import CorpusFilter
 from server.corpus.service import CorpusService
-from server.corpus.store.chunks import LANGUAGES
+from server.corpus.store import chunks as store
 from server.database.pool import Database
 from server.text.language import Language
 
@@ -70,6 +70,17 @@ async def test_rare_terms_count_more_than_common_ones(corpus: CorpusService, stu
     await write([*common, "Le ribosome fabrique"])
     with caller.acting_as(student):
         assert (await texts_found(corpus, "cellule ribosome"))[0] == "Le ribosome fabrique"
+
+
+async def test_words_that_many_passages_hold_find_together_the_one_that_is_meant(
+    corpus: CorpusService, student: Caller, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "MOST_CANDIDATES", 2)
+    common = [f"La {word} numéro {number}" for word in ("masse", "densité") for number in range(5)]
+    await write([*common, *(f"Rien {number}" for number in range(20)), "La masse et la densité", "Le ribosome"])
+    with caller.acting_as(student):
+        found = await texts_found(corpus, "Quelle masse et quelle densité a le ribosome ?")
+    assert sorted(found) == ["La masse et la densité", "Le ribosome"]
 
 
 async def test_repetition_and_brevity_raise_the_rank(corpus: CorpusService, student: Caller, write: Write) -> None:
@@ -313,7 +324,7 @@ async def test_languages_are_told_without_reading_the_library(
     owner.execute("ANALYZE chunk")
     with caller.acting_as(student):
         async with database.transaction() as connection:
-            plan = (await connection.execute(text(f"EXPLAIN {LANGUAGES}"))).scalars().all()
+            plan = (await connection.execute(text(f"EXPLAIN {store.LANGUAGES}"))).scalars().all()
     assert not [line for line in plan if "Seq Scan on chunk" in line]
 
 
