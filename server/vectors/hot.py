@@ -1,4 +1,4 @@
-"""The embedded store with its rows in memory: searched in a millisecond where Milvus Lite alone needs 15 per 1,000 rows.
+"""The embedded store with its rows in memory: searched in about 1 ms where Milvus Lite needs 15 for every 1,000 rows.
 
 Milvus Lite keeps the rows and remains the truth. Its child counts every write; a count that we did not cause means that
 somebody else wrote, and the memory is read anew. Whatever the memory cannot serve, the store does.
