@@ -76,6 +76,6 @@ BEGIN
          LIMIT $13
         $query$, ranking)
         USING (k1 + 1) * pi() * pi() / 6, k1 * (1 - b), k1 * b / average_terms, candidates, sees_all, viewer,
-            in_namespace, in_subject, in_grade, in_language, in_documents, most_candidates * 4, most_hits;
+            in_namespace, in_subject, in_grade, in_language, in_documents, most_candidates * 8, most_hits;
 END
 $$;
