@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 from uuid import UUID
 
 from pydantic import TypeAdapter
@@ -20,6 +20,8 @@ T = TypeVar("T")
 NOBODY = UUID(int=0)
 """Stands for callers without an account (sign-up, background work) in the key."""
 WINDOW_HOURS = 24
+UNKNOWN: Final = object()
+"""Stands for a payload that is not known yet."""
 
 # A second caller with the same key waits here until the first commits (then gets no row) or rolls back (then claims).
 CLAIM = text(
@@ -75,14 +77,21 @@ class Once:
         # Through JSON again: in JSON mode pydantic reads strings as the UUIDs, times and bytes they stand for.
         return adapter.validate_json(json.dumps(first.result))
 
-    async def ran(self, method: str, request_id: UUID | None) -> bool:
-        """Say whether the caller's request had its effect already, for effects that cannot be tried twice."""
+    async def ran(self, method: str, request_id: UUID | None, payload: object = UNKNOWN) -> bool:
+        """Say whether the caller's request had its effect already, for what is done or checked before `run`.
+
+        Raises RequestIdReused for an id that served another method or, where it is known by then, another payload.
+        """
         if request_id is None:
             return False
         key = {"user_id": current().user_id or NOBODY, "request_id": request_id}
         async with self._database.transaction() as connection:
             first = (await connection.execute(STORED, key)).one_or_none()
-        return first is not None and first.method == method
+        if first is None:
+            return False
+        if first.method != method or (payload is not UNKNOWN and bytes(first.payload_hash) != fingerprint(payload)):
+            raise RequestIdReused
+        return True
 
     async def forget(self, connection: AsyncConnection, user_id: UUID) -> None:
         """Delete what is kept of a person's requests, in the transaction that erases the account."""

@@ -109,10 +109,11 @@ class Uploads:
         Raises UploadRefused, and deletes the bytes, when size, type or hash differ from what was announced; NotFound,
         RequestIdReused.
         """
+        ran = await self._once.ran("CompleteUpload", request_id, upload_id)
         async with self._database.transaction() as connection:
             upload = await self._store.get(connection, upload_id)
         lost = ""
-        if upload is not None and upload.document_id is None:
+        if not ran and upload is not None and upload.document_id is None:
             await self._check(upload)
             lost = await self._filing.lost(_new(upload))
         unneeded: list[str] = []
@@ -143,7 +144,8 @@ class Uploads:
         One that replaces a document's file also raises NotFound, Forbidden and Conflict as `Filing.replaceable`.
         """
         promised = self._require_type(described.filename, described.content_type)
-        if described.replaces is not None:
+        ran = await self._once.ran("UploadDocument", request_id)
+        if described.replaces is not None and not ran:
             async with self._database.transaction() as connection:
                 await self._filing.replaceable(connection, described.replaces)
         key = f"{FILES}{uuid4()}"

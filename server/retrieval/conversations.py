@@ -54,7 +54,9 @@ class ConversationService:
 
         Raises NotFound, RequestIdReused.
         """
-        user_id = _user_id()
+        user_id, asked = _user_id(), ("DeleteConversation", request_id, conversation_id)
+        if await self._once.ran(*asked):
+            return
         async with self._database.transaction() as connection:
             running = await self._store.running_in(connection, user_id, conversation_id)
         for answer_id in running:
@@ -64,7 +66,7 @@ class ConversationService:
             if not await self._store.delete_conversation(connection, user_id, conversation_id):
                 raise NotFound
 
-        await self._once.run("DeleteConversation", request_id, conversation_id, type(None), delete)
+        await self._once.run(*asked, type(None), delete)
 
     async def rate_answer(
         self, answer_id: UUID, rating: Rating | None, comment: str, request_id: UUID | None = None

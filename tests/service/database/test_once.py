@@ -55,6 +55,26 @@ async def test_another_payload_or_method_under_the_same_id_is_refused(
             await once.run(method, request_id, payload, Result, fresh)
 
 
+async def test_a_request_is_recognised_before_it_is_run(once: Once, student: Caller) -> None:
+    request_id = uuid4()
+    with caller.acting_as(student):
+        assert not await once.ran("Redeem", request_id, {"code": "A"})
+        await once.run("Redeem", request_id, {"code": "A"}, Result, fresh)
+        assert await once.ran("Redeem", request_id, {"code": "A"})
+        assert await once.ran("Redeem", request_id)
+
+
+@pytest.mark.parametrize(("method", "payload"), [("Redeem", ({"code": "B"},)), ("Reserve", ())])
+async def test_an_id_of_another_request_is_refused_before_it_is_run(
+    once: Once, student: Caller, method: str, payload: tuple[object, ...]
+) -> None:
+    request_id = uuid4()
+    with caller.acting_as(student):
+        await once.run("Redeem", request_id, {"code": "A"}, Result, fresh)
+        with pytest.raises(RequestIdReused):
+            await once.ran(method, request_id, *payload)
+
+
 async def test_the_same_id_of_another_caller_is_another_request(once: Once, student: Caller) -> None:
     request_id = uuid4()
     with caller.acting_as(student):

@@ -238,6 +238,39 @@ async def test_a_document_is_not_replaced_while_it_is_being_ingested(house: Hous
     assert await keys(house) == {document.blob_key}
 
 
+async def test_a_replacement_sent_again_gives_the_same_document_also_while_that_is_being_ingested(
+    house: House, teacher: Caller
+) -> None:
+    document, request_id = await house.upload(PDF, "a.pdf"), uuid4()
+    described = FileDescription("b.txt", "text/plain", replaces=document.id)
+    first = await house.uploads.upload_document(described, pieces(lesson(LESSON)), request_id)
+    await house.service.create_job(document.id, MATHS, uuid4())
+    assert await house.uploads.upload_document(described, pieces(lesson(LESSON)), request_id) == first
+    assert await keys(house) == {first.blob_key}
+
+
+async def test_a_used_request_id_is_refused_before_the_document_to_replace_is_looked_for(
+    house: House, teacher: Caller
+) -> None:
+    document, used = await house.upload(PDF, "a.pdf"), uuid4()
+    await house.service.create_job(document.id, MATHS, used)
+    for replaced in (document.id, uuid4()):
+        described = FileDescription("b.txt", "text/plain", replaces=replaced)
+        with pytest.raises(RequestIdReused):
+            await house.uploads.upload_document(described, pieces(lesson(LESSON)), used)
+
+
+async def test_a_used_request_id_is_refused_before_another_uploads_bytes_are_looked_for(
+    house: House, teacher: Caller
+) -> None:
+    first, other = [await house.uploads.create_upload(announced(), uuid4()) for _ in range(2)]
+    await put(house, first.upload_id, PDF)
+    used = uuid4()
+    await house.uploads.complete_upload(first.upload_id, used)
+    with pytest.raises(RequestIdReused):
+        await house.uploads.complete_upload(other.upload_id, used)
+
+
 async def test_another_persons_document_is_not_replaced(
     house: House, teacher: Caller, make_user: Callable[..., Caller]
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from server.caller import Caller, Role, acting_as, system
 from server.corpus.passage import CorpusFilter
-from server.refusal import NoPassages, NotFound
+from server.refusal import NoPassages, NotFound, RequestIdReused
 from server.retrieval import searching
 from server.retrieval.answer import Rating, State
 from server.retrieval.events import Ending
@@ -122,6 +122,22 @@ async def test_a_deleted_conversation_takes_its_answers_and_leaves_the_ledger(
         assert owner.execute(f"SELECT count(*) FROM {table} WHERE answer_id = %s", [answer_id]).fetchone() == (0,)
     query = "SELECT count(*) FROM ledger_entry WHERE user_id = %s AND kind = 'charge'"
     assert owner.execute(query, [student.user_id]).fetchone() == (1,)
+
+
+async def test_a_deletion_under_a_used_request_id_stops_no_answer(process: Process, student: Caller) -> None:
+    deleted = (await ask(process, student))[0].payload.conversation_id
+    used = uuid4()
+    process.model.gate, process.model.free_words = asyncio.Event(), 2
+    with acting_as(student):
+        await process.room.conversations.delete_conversation(deleted, used)
+        answer_id = await process.room.answers.ask(question(FIRST))
+        thread = (await process.room.conversations.get_answer(answer_id)).conversation_id
+        with pytest.raises(RequestIdReused):
+            await process.room.conversations.delete_conversation(thread, used)
+        await process.room.conversations.delete_conversation(deleted, used)
+        process.model.gate.set()
+        events = [event async for event in process.room.answers.follow(answer_id)]
+    assert events[-1].payload.ending is Ending.STOP
 
 
 async def test_nobody_deletes_or_rates_for_another(process: Process, student: Caller, make_user) -> None:
