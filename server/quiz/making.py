@@ -26,6 +26,7 @@ from server.models.port import (
     QuizTask,
     Source,
     TutorModel,
+    Usage,
 )
 from server.quiz.events import Completed, Event, Progress, Started, StepDegraded
 from server.quiz.pricing import Quote, quote
@@ -85,6 +86,35 @@ class QuizRequest:
     difficulty: Difficulty
     language: Language | None
     request_id: UUID
+
+
+@dataclass(slots=True)
+class _Use:
+    """What a quiz's model call has used: as counted here while it drafts, in the end as the provider says.
+
+    Nothing before the first draft: a provider that fails before has done nothing. `delivered_tokens` is what is owed
+    for the questions that the student has.
+    """
+
+    model: str
+    prompt_tokens: int
+    usage: Usage | None = None
+    free: bool = False
+    delivered_tokens: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Return the tokens of prompt and drafts; none of a model that is free of charge."""
+        return 0 if self.free or self.usage is None else self.usage.prompt_tokens + self.usage.completion_tokens
+
+    def add(self, event: DraftQuestion | Finished, model: str, *, free: bool) -> None:
+        """Take what `model` said next."""
+        self.free = free
+        if isinstance(event, Finished):
+            self.model, self.usage = event.model, event.usage
+        else:
+            drafted = (self.usage.completion_tokens if self.usage else 0) + _tokens(event)
+            self.model, self.usage = model, Usage(self.prompt_tokens, drafted, counted_here=True)
 
 
 class QuizMaker:
@@ -235,73 +265,89 @@ class QuizMaker:
         self, writer: QuizWriter, task: QuizTask, sources: list[QuizSource], wanted: int, price: Quote, hold: Hold
     ) -> Completed:
         """Draft, judge and store questions until enough hold; charge the prompt and all that was drafted."""
+        with writer.trace.timed("prompt"):
+            use = _Use(self._model.name, self._model.prompt_tokens(task))
+        writer.trace.prompted(sources, use.prompt_tokens, task.language.value)
+        try:
+            with writer.trace.timed("model_calls"):
+                dropped = await self._draft(writer, task, sources, wanted, price, hold, use)
+            async with self._database.transaction() as connection:
+                await self._used(connection, hold, use, price.owed(use.tokens))
+        except BaseException:
+            # However it stopped, the provider did its part; what is owed for it is what was delivered.
+            async with self._database.transaction() as connection:
+                await self._used(connection, hold, use, use.delivered_tokens)
+            raise
+        hold.spend(price.owed(use.tokens))
+        return Completed(dropped, None, use.model)
+
+    async def _draft(
+        self,
+        writer: QuizWriter,
+        task: QuizTask,
+        sources: list[QuizSource],
+        wanted: int,
+        price: Quote,
+        hold: Hold,
+        use: _Use,
+    ) -> int:
+        """Store the drafts that hold until there are enough; returns how many did not. Raises NoPassages for none."""
         asked: set[str] = set()
         dropped: Counter[str] = Counter()
-        model, usage = self._model.name, None
-        with writer.trace.timed("prompt"):
-            spent = self._model.prompt_tokens(task)
-        writer.trace.prompted(sources, spent, task.language.value)
-        with writer.trace.timed("model_calls"):
-            async with aclosing(_with_heartbeat(self._drafts(writer, task), writer.beat)) as drafts:
-                async for event, drafting in drafts:
-                    free = drafting is self._quoting
-                    if isinstance(event, Finished):
-                        model, usage = event.model, event.usage
-                        spent = 0 if free else usage.prompt_tokens + usage.completion_tokens
-                        break
-                    model, spent = drafting.name, 0 if free else spent + _tokens(event)
-                    verdict = _judge(event, sources, asked)
-                    if isinstance(verdict, Dropped):
-                        dropped[verdict.reason] += 1
-                        continue
-                    asked.add(signature(event))
-                    await writer.ask(
-                        _question(verdict, len(asked), sources[event.source_number - 1], task.topic),
-                        partial(self._delivered, hold=hold, model=model, spent=spent, price=price),
-                    )
-                    if len(asked) == wanted:
-                        break
-        writer.trace.called(model, usage)
+        async with aclosing(_with_heartbeat(self._drafts(writer, task, use), writer.beat)) as drafts:
+            async for event, drafting in drafts:
+                use.add(event, drafting.name, free=drafting is self._quoting)
+                if isinstance(event, Finished):
+                    break
+                verdict = _judge(event, sources, asked)
+                if isinstance(verdict, Dropped):
+                    dropped[verdict.reason] += 1
+                    continue
+                asked.add(signature(event))
+                owed = price.owed(use.tokens)
+                await writer.ask(
+                    _question(verdict, len(asked), sources[event.source_number - 1], task.topic),
+                    partial(self._delivered, hold=hold, use=use, owed=owed),
+                )
+                use.delivered_tokens = owed
+                if len(asked) == wanted:
+                    break
+        writer.trace.called(use.model, use.usage)
         writer.trace.drafted(len(asked), dropped)
         if not asked:
             raise NoPassages("The pages found do not carry a question; choose another topic or other filters.")
-        async with self._database.transaction() as connection:
-            await self._used(connection, hold, model, spent, price)
-        hold.spend(min(spent, price.max_charge_tokens))
-        return Completed(dropped.total(), None, model)
+        return dropped.total()
 
-    async def _drafts(self, writer: QuizWriter, task: QuizTask) -> AsyncGenerator[Drafted]:
+    async def _drafts(self, writer: QuizWriter, task: QuizTask, use: _Use) -> AsyncGenerator[Drafted]:
         """Yield what the model drafts; what the quoting one does when the model fails before its first draft."""
-        began = False
         try:
             async with aclosing(self._model.quiz(task)) as drafts:
                 async for draft in drafts:
-                    began = True
                     yield draft, self._model
             return
         except ProviderFailure as failure:
-            writer.trace.called(self._model.name, None, str(failure))
-            if began or self._quoting is None:
+            writer.trace.called(self._model.name, use.usage, str(failure))
+            if use.usage is not None or self._quoting is None:
                 raise
         await writer.emit(StepDegraded(Step.MODEL.value, QUOTED))
         async with aclosing(self._quoting.quiz(task)) as drafts:
             async for draft in drafts:
                 yield draft, self._quoting
 
-    async def _delivered(self, connection: Connection, *, hold: Hold, model: str, spent: int, price: Quote) -> None:
-        await self._wallet.delivered(connection, hold.reservation.id, min(spent, price.max_charge_tokens))
-        await self._used(connection, hold, model, spent, price)
+    async def _delivered(self, connection: Connection, *, hold: Hold, use: _Use, owed: int) -> None:
+        await self._wallet.delivered(connection, hold.reservation.id, owed)
+        await self._used(connection, hold, use, owed)
 
-    async def _used(self, connection: Connection, hold: Hold, model: str, spent: int, price: Quote) -> None:
+    async def _used(self, connection: Connection, hold: Hold, use: _Use, owed: int) -> None:
         """Record what was used before it is charged, so that no charge stands without its use."""
         await record_use(
             connection,
             hold.reservation.id,
             hold.reservation.user_id,
             PURPOSE,
-            model=model,
-            used_tokens=spent,
-            owed_tokens=min(spent, price.max_charge_tokens),
+            model=use.model,
+            used_tokens=use.tokens,
+            owed_tokens=owed,
         )
 
     async def _sources(self, writer: QuizWriter, request: QuizRequest) -> Sequence[QuizSource]:

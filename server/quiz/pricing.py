@@ -22,6 +22,10 @@ class Quote:
     context_tokens: int
     answer_tokens: int
 
+    def owed(self, used_tokens: int) -> int:
+        """Return what is charged for so much use; what was used above the quote is ours to pay."""
+        return min(used_tokens, self.max_charge_tokens)
+
 
 def quote(question_count: int) -> Quote:
     """Return the price of a quiz of so many questions."""

@@ -33,6 +33,15 @@ async def story_of(database, id):
         return await TraceStore().story(connection, id)
 
 
+def uses(owner, student):
+    """What a student's quizzes used, what of it is owed and what was charged, in tokens."""
+    return owner.execute(
+        "SELECT u.used_tokens, u.owed_tokens, r.charged_tokens FROM model_usage u"
+        " JOIN reservation r ON r.id = u.reservation_id WHERE u.user_id = %s AND u.purpose = 'quiz'",
+        [student.user_id],
+    ).fetchall()
+
+
 async def test_a_quiz_holds_only_questions_whose_key_is_backed(room, student):
     with acting_as(student):
         events = await room.generate(request())
@@ -118,12 +127,67 @@ async def test_what_a_quiz_used_is_recorded_beside_its_charge(room, student, own
             await room.generate(request())
         except ModelUnavailable:
             assert broken
-    rows = owner.execute(
-        "SELECT u.purpose, u.owed_tokens = r.charged_tokens, u.used_tokens >= u.owed_tokens, u.owed_tokens > 0"
-        " FROM model_usage u JOIN reservation r ON r.id = u.reservation_id WHERE u.user_id = %s",
-        [student.user_id],
-    )
-    assert rows.fetchall() == [("quiz", True, True, True)]
+    [(used, owed, charged)] = uses(owner, student)
+    assert used >= owed == charged > 0
+
+
+@pytest.mark.parametrize(
+    ("drafts", "ends"),
+    [
+        ((UNBACKED,), NoPassages),
+        ((UNBACKED, BOILS), ModelUnavailable),
+        ((BOILS, UNBACKED, UNBACKED), ModelUnavailable),
+    ],
+    ids=["nothing holds", "fails before a question", "fails after a question"],
+)
+async def test_what_was_used_for_nothing_is_counted_and_not_charged(room, student, owner, database, drafts, ends):
+    room.model.drafts = drafts
+    room.model.broken = {"quiz_midway"} if ends is ModelUnavailable else set()
+    asked = request()
+    with acting_as(student):
+        with pytest.raises(ends):
+            await room.generate(asked)
+        told = await story_of(database, asked.request_id)
+    [(used, owed, charged)] = uses(owner, student)
+    assert used > owed == charged
+    assert sum(call["prompt_tokens"] + call["completion_tokens"] for call in told.steps["model_calls"]) == used
+
+
+async def test_a_quiz_that_has_its_questions_early_tells_what_it_used(room, student, owner, database):
+    asked = request(question_count=1)
+    with acting_as(student):
+        await room.generate(asked)
+        told = await story_of(database, asked.request_id)
+    [call] = told.steps["model_calls"]
+    [(used, owed, charged)] = uses(owner, student)
+    assert used == owed == charged == call["prompt_tokens"] + call["completion_tokens"]
+    assert call["counted_here"]
+
+
+class Gate(asyncio.Event):
+    """A gate that tells when somebody stands before it."""
+
+    def __init__(self):
+        super().__init__()
+        self.reached = asyncio.Event()
+
+    async def wait(self):
+        self.reached.set()
+        return await super().wait()
+
+
+async def test_a_quiz_whose_process_ends_has_its_use_counted(room, student, owner):
+    room.model.gate, room.model.drafts = Gate(), (UNBACKED, BOILS)
+    with acting_as(student):
+        stream = room.service.generate(request())
+        await anext(stream)
+        await room.model.gate.reached.wait()
+        await stream.aclose()
+        [making] = [task for task in asyncio.all_tasks() if task.get_name().startswith("quiz-")]
+        making.cancel()
+        await asyncio.wait([making])
+    [(used, owed, charged)] = uses(owner, student)
+    assert used > owed == charged == 0
 
 
 async def test_the_same_request_gives_the_same_quiz_and_one_charge(room, student):
