@@ -139,8 +139,8 @@ class OpenAITutor:
         self, model: str, messages: list[Message], max_tokens: int, response_format: Options | None = None
     ) -> AsyncGenerator[TextDelta | Finished]:
         """Stream a chat. The SDK's own stream costs six times the CPU per token, so only its transport is used."""
-        started_at, used = time.perf_counter(), 0
-        reply = replies.StreamedReply()
+        started_at = time.perf_counter()
+        reply, finished = replies.StreamedReply(), None
         request = self._request(model, messages, max_tokens, response_format)
         sending = self._client.chat.completions.with_streaming_response.create(
             **request, stream=True, stream_options={"include_usage": True}
@@ -159,9 +159,10 @@ class OpenAITutor:
                 if reply.finish_reason is None:  # else all text is here and only the usage is missing
                     raise
             finished = reply.finished(model, lambda: _count(messages))
-            used = finished.usage.prompt_tokens + finished.usage.completion_tokens
         finally:
-            self._observe(model, "chat", time.perf_counter() - started_at, used)
+            # Also of a stream that broke or that nobody wanted to its end.
+            used = finished.usage if finished else reply.usage(lambda: _count(messages))
+            self._observe(model, "chat", time.perf_counter() - started_at, used.prompt_tokens + used.completion_tokens)
         yield finished
 
     async def _complete(self, messages: list[Message], max_tokens: int, response_format: Options | None = None) -> str:

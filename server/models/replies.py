@@ -50,13 +50,17 @@ class StreamedReply:
         """
         if self.finish_reason is None:
             raise ProviderFailure("the stream ended without finish_reason", transient=True)
-        reason = _REASONS.get(self.finish_reason, FinishReason.STOP)
+        return Finished(_REASONS.get(self.finish_reason, FinishReason.STOP), self.usage(count_prompt), model)
+
+    def usage(self, count_prompt: Callable[[], int]) -> Usage:
+        """Return what was used so far: as the provider told, else counted here, and nothing before it said anything."""
         told = self._usage or {}
         match told.get("prompt_tokens"), told.get("completion_tokens"):
             case int(prompt), int(completion) if prompt > 0 and completion > 0:
-                return Finished(reason, Usage(prompt, completion), model)
-        counted = Usage(count_prompt(), tokens.count("".join(self._texts)), counted_here=True)
-        return Finished(reason, counted, model)
+                return Usage(prompt, completion)
+        if self.finish_reason is None and not self._texts:
+            return Usage(0, 0, counted_here=True)
+        return Usage(count_prompt(), tokens.count("".join(self._texts)), counted_here=True)
 
     def _read(self, payload: bytes) -> str:
         if payload == _DONE:

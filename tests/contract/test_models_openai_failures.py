@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from uuid import UUID
 
 import numpy as np
@@ -212,8 +213,22 @@ async def test_each_request_is_measured(wire: Wire) -> None:
     options = {"observe": lambda model, endpoint, seconds, tokens: seen.append((model, endpoint, tokens))}
     await answered(tutor(wire, "", **options))
     with pytest.raises(ProviderFailure):
-        await answered(tutor(wire, "cut", **options))
-    assert seen == [("m:", "chat", PROMPT_TOKENS + 5), ("m:cut", "chat", 0)]
+        await answered(tutor(wire, "401", **options))
+    assert seen == [("m:", "chat", PROMPT_TOKENS + 5), ("m:401", "chat", 0)]
+
+
+async def test_what_a_stream_used_that_broke_or_was_left_is_measured_too(wire: Wire) -> None:
+    used: list[int] = []
+    options = {"observe": lambda model, endpoint, seconds, tokens: used.append(tokens)}
+    with pytest.raises(ProviderFailure):
+        await answered(tutor(wire, "miderr", **options))
+    left = tutor(wire, "gap=0.01", **options)
+    async with aclosing(left.answer(TASK)) as events:
+        await anext(events)
+    prompt = left.prompt_tokens(TASK) / 2
+    await left.close()
+    assert len(used) == 2
+    assert min(used) > prompt
 
 
 async def test_a_chain_over_the_wire_falls_through_to_the_provider_that_answers(wire: Wire) -> None:
