@@ -41,13 +41,19 @@ SERVICE_CONFIG = json.dumps(
                     "initialBackoff": "0.2s",
                     "maxBackoff": "3s",
                     "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
+                    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
                 },
-            }
+            },
+            {"name": [{"service": "bacmr.v1.IngestionService", "method": "UploadDocument"}], "waitForReady": True},
         ]
     }
 )
-"""Only UNAVAILABLE is retried: it says that nothing was done. The transport retries while no server has answered."""
+"""What is retried says that nothing was done. The transport retries while no server has answered: UNAVAILABLE, and the
+CANCELLED with which gRPC itself refuses a call that reaches a server between its stop and its telling so. Not streams
+of requests: a refusal that crosses a write makes its retries end the process, by a failed assertion."""
+TRY_AGAIN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+"""Statuses after which a call with a request_id is made again; a cancel of the caller's own is never one of them: it is
+raised as asyncio.CancelledError."""
 WAITS_SECONDS = (0.2, 0.5, 1.0, 2.0, 3.0)
 """Between tries of a call that a server answered with UNAVAILABLE; each is cut at random to half of it at most."""
 
@@ -158,7 +164,7 @@ class BacmrClient:
                         if not failed:
                             return
             except grpc.aio.AioRpcError as error:
-                if failed or error.code() is not grpc.StatusCode.UNAVAILABLE or tries >= RESUME_TRIES:
+                if failed or error.code() not in TRY_AGAIN or tries >= RESUME_TRIES:
                     raise
             tries += 1
             await asyncio.sleep(random.uniform(0, min(5.0, 0.1 * 2**tries)))
@@ -171,7 +177,7 @@ class BacmrClient:
         title: str = "",
         visibility: ingestion_pb2.Visibility.ValueType = ingestion_pb2.VISIBILITY_SHARED,
     ) -> ingestion_pb2.Document:
-        """Upload a file in small parts."""
+        """Upload a file in small parts; what a server that stops has not taken is sent again, to another."""
         metadata = ingestion_pb2.UploadMetadata(
             filename=path.name,
             content_type=content_type,
@@ -186,7 +192,17 @@ class BacmrClient:
                 while part := file.read(UPLOAD_PART_BYTES):
                     yield ingestion_pb2.UploadDocumentRequest(chunk=part)
 
-        return (await self.ingestion.UploadDocument(parts())).document
+        for wait in (*WAITS_SECONDS, None):
+            call = self.ingestion.UploadDocument(parts())
+            said = _Said(call)
+            try:
+                return (await call).document
+            except grpc.aio.AioRpcError as failed:
+                error = said.error or failed
+            if wait is None or error.code() not in TRY_AGAIN:
+                break
+            await asyncio.sleep(_shortened(wait))
+        raise error
 
     def _use(self, session: auth_pb2.Session) -> auth_pb2.User:
         self._session = session
@@ -243,10 +259,44 @@ async def _patiently(continuation: Any, details: ClientCallDetails, request: Any
     ends_at = None if details.timeout is None else time.monotonic() + details.timeout
     for wait in WAITS_SECONDS:
         call = await continuation(details, request)
-        pause = wait * random.uniform(0.5, 1.0)
+        pause = _shortened(wait)
         left = None if ends_at is None else ends_at - time.monotonic() - pause
         if await call.code() is not grpc.StatusCode.UNAVAILABLE or (left is not None and left <= 0):
             return call
         await asyncio.sleep(pause)
         details = ClientCallDetails(details.method, left, details.metadata, details.credentials, details.wait_for_ready)
     return await continuation(details, request)
+
+
+def _shortened(wait_seconds: float) -> float:
+    return wait_seconds * random.uniform(0.5, 1.0)
+
+
+class _Said:
+    """What the server said of a call that sends a stream; `error` is None until it refuses.
+
+    A server that refuses early closes the stream under a write, and grpc.aio puts the failure of that write, its own
+    INTERNAL, in the place of the status that it had received (grpc/grpc#36066). It tells of each status as it comes.
+    """
+
+    def __init__(self, call: grpc.aio.StreamUnaryCall[Any, Any]) -> None:
+        self.error: grpc.aio.AioRpcError | None = None
+        call.add_done_callback(self._hear)
+
+    def _hear(self, call: Any) -> None:
+        try:
+            _error_of(call).send(None)
+        except StopIteration as heard:
+            # Only what comes over the wire has trailers.
+            if heard.value.trailing_metadata():
+                self.error = heard.value
+
+
+async def _error_of(call: grpc.aio.StreamUnaryCall[Any, Any]) -> grpc.aio.AioRpcError:
+    """Return how a call has ended. Of one that has, there is nothing to wait for."""
+    return grpc.aio.AioRpcError(
+        await call.code(),
+        await call.initial_metadata(),
+        await call.trailing_metadata(),
+        await call.details(),
+    )
