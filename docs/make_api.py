@@ -52,6 +52,9 @@ What holds for all of them:
 - **Deadline**: what a call gets when it asks for none, and the most it may ask for, in seconds.
 - **request_id**: every call that changes or costs something takes a UUID made by the client. The same id with the same
   payload returns the first result for at least 24 hours; with another payload it is refused (`REQUEST_ID_REUSED`).
+  An id is its caller's own: what an administrator adjusts and what a service reserves under one id are two requests.
+  Take a new one for each call: an id that held tokens (`Ask`, `GenerateQuiz`, `Reserve`) is compared with others that
+  do, not with those of calls that hold none.
 - **x-request-id**: metadata, taken when it is a UUID, else made; it comes back in the metadata and in every error, and
   is in every log line, row and model call of the request.
 - **Lists**: `page_size` (0 means 50, at most 200), `page_token`, `next_page_token`.
