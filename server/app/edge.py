@@ -109,8 +109,8 @@ class Edge:
     async def drain(self, grace_seconds: float) -> None:
         """Take nothing new, let running calls end for a while, close both ports."""
         if self._grpc is not None and self._http is not None:
-            # What still came in by HTTP would meet a gRPC server that takes nothing new.
-            await self._http.close(grace_seconds)
+            # What still came in would meet a gRPC server that takes nothing new.
+            await asyncio.gather(self._http.close(grace_seconds), self._grpc.close(grace_seconds))
             await asyncio.gather(self._grpc.drain(grace_seconds), self._http.stop(grace_seconds))
         await self._windows.close()
 

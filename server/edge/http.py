@@ -22,7 +22,7 @@ from starlette.types import ASGIApp
 
 from server.blobs.port import Blob
 from server.caller import Caller, acting_as
-from server.edge import heads, status, topups
+from server.edge import heads, listening, status, topups
 from server.edge.address import LOOPBACK, Network, forwarded_address
 from server.edge.certificates import Certified, CertifiedProtocol
 from server.edge.front import Front
@@ -116,6 +116,7 @@ class HttpPort:
         self._message_bytes = message_bytes
         self._channel: grpc.aio.Channel | None = None
         self._serving: asyncio.Task[None] | None = None
+        self._listener: socket.socket | None = None
         web = GrpcWeb(self._open_channel, self._origins, message_bytes) if grpc_web else None
         self._front = Front(web, self._pages(web_dir), self._origins, upload_origin)
         self._server = _Server(_config(self._front, tls))
@@ -123,7 +124,7 @@ class HttpPort:
 
     async def start(self, target: str = "") -> None:
         """Listen, passing gRPC-Web on to `target` (`EdgeServer.target`). Raises EdgeError when the address is taken."""
-        listener = self._bind()
+        self._listener = listener = self._bind()
         self.port = listener.getsockname()[1]
         if target:
             self._channel = grpc.aio.insecure_channel(
@@ -148,8 +149,10 @@ class HttpPort:
         """
         seconds = min(idle_seconds, grace_seconds)
         self._front.closing = True
-        for listening in self._server.servers:
-            listening.close()
+        if self._listener is not None:
+            await listening.all_accepted(self._listener, seconds)
+        for server in self._server.servers:
+            server.close()
         await self._until_none_is(self._idle, seconds)
         for connection in list(self._server.server_state.connections):
             connection.shutdown()

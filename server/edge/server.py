@@ -16,7 +16,7 @@ from grpc_channelz.v1 import channelz, channelz_pb2, channelz_pb2_grpc
 from grpc_health.v1 import health_pb2_grpc
 
 from server.caller import Role
-from server.edge import health, reflection
+from server.edge import health, listening, reflection
 from server.edge.health import Health
 from server.edge.middleware import Handler, Middleware
 from server.edge.policy import DISCOVERY, PROBE, EdgeError, Policy, policies
@@ -30,6 +30,8 @@ METADATA_BYTES: Final = 2 * 1024 * 1024
 """Large enough that an absurd token reaches our own refusal instead of breaking the connection of all other calls."""
 TICK_SECONDS: Final = 0.1
 """How often deadlines are looked at and ended calls are logged."""
+SETTLE_SECONDS: Final = 0.5
+"""A handshake and a call take less, also on a phone's link."""
 OPERATORS: Final = Policy(roles=frozenset({Role.ADMIN}), internal=True)
 
 
@@ -98,10 +100,19 @@ class EdgeServer:
             asyncio.create_task(self._tick(), name="edge"),
         ]
 
-    async def drain(self, grace_seconds: float, notice_seconds: float = 0.0) -> None:
-        """Say NOT_SERVING, wait for balancers to notice, take no new calls, and let running ones end for a while."""
+    async def close(self, grace_seconds: float, settle_seconds: float = SETTLE_SECONDS) -> None:
+        """Say NOT_SERVING and take no new connections, before `drain`; both waits end with `grace_seconds`.
+
+        gRPC cancels the calls that reach it between its stop and its telling so. A connection made in the last moment
+        has `settle_seconds` for its first call, so that none of these meets the stop.
+        """
         await self._health.drain()
-        await asyncio.sleep(notice_seconds)
+        await listening.close(self.port, grace_seconds)
+        await asyncio.sleep(min(settle_seconds, grace_seconds))
+
+    async def drain(self, grace_seconds: float) -> None:
+        """Say NOT_SERVING, take no new calls, and let running ones end for a while."""
+        await self._health.drain()
         await self._server.stop(grace_seconds)
         for task in self._tasks:
             task.cancel()

@@ -21,6 +21,8 @@ WALLET = "bacmr.v1.WalletService"
 RETRIEVAL = "bacmr.v1.RetrievalService"
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+FRESH = [("grpc.use_local_subchannel_pool", 1)]
+"""A channel with a connection of its own."""
 
 
 class Store:
@@ -128,9 +130,10 @@ async def test_draining_tells_watchers_ends_running_streams_well_and_takes_no_ne
         retrieval_pb2.AskRequest(question="q", request_id=str(uuid4())), metadata=people.add().metadata
     )
     assert (await stream.read()).sequence == 1
-    draining = asyncio.create_task(edge.server.drain(5.0, notice_seconds=0.2))
+    await edge.server.close(5.0, settle_seconds=0.0)
     await seen(watch, NOT_SERVING)
     watch.cancel()
+    draining = asyncio.create_task(edge.server.drain(5.0))
     retrieval.go_on.set()
     assert (await stream.read()).sequence == 2
     assert await stream.read() is grpc.aio.EOF
@@ -140,6 +143,24 @@ async def test_draining_tells_watchers_ends_running_streams_well_and_takes_no_ne
             grpc.StatusCode.UNAVAILABLE,
             grpc.StatusCode.DEADLINE_EXCEEDED,
         }
+
+
+async def balance_over(channel, people) -> int:
+    stub = wallet_pb2_grpc.WalletServiceStub(channel)
+    reply = await stub.GetBalance(wallet_pb2.GetBalanceRequest(), metadata=people.add().metadata, timeout=5)
+    return reply.available_tokens
+
+
+async def test_a_server_that_closes_takes_no_new_connection_and_all_calls_on_those_it_has(serve, people):
+    edge = await serve(WalletService=Wallet())
+    assert await balance_over(edge.channel, people) == 5
+    await edge.server.close(5.0, settle_seconds=0.0)
+    assert await balance_over(edge.channel, people) == 5
+    async with grpc.aio.insecure_channel(edge.address, options=FRESH) as late:
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await balance_over(late, people)
+    assert error.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert await balance_over(edge.channel, people) == 5
 
 
 async def test_a_taken_port_is_an_error_that_names_the_setting(serve):
