@@ -9,8 +9,9 @@ import pytest_asyncio
 from bacmr import client as client_module
 from bacmr.client import WAITS_SECONDS, BacmrClient
 from bacmr.refusals import refusal
-from bacmr.v1 import ingestion_pb2, retrieval_pb2, wallet_pb2, wallet_pb2_grpc
+from bacmr.v1 import wallet_pb2, wallet_pb2_grpc
 from server.refusal import InsufficientBalance, StoreUnavailable
+from tests.rpc.stopping import Stopping, serving
 
 TRIES = len(WAITS_SECONDS) + 1
 
@@ -75,58 +76,13 @@ async def test_all_tries_together_keep_the_callers_deadline(wallet, monkeypatch)
     assert wallet.asked == 1
 
 
-class Stopping(grpc.GenericRpcHandler):
-    """Refuses calls as gRPC itself does between a server's stop and its telling so; then answers."""
-
-    def __init__(self) -> None:
-        self.refusals = 0
-        self.asked = 0
-        self.client: BacmrClient
-        self.never: asyncio.Event | None = None
-
-    def service(self, details):
-        if details.method.endswith("/Ask"):
-            return grpc.unary_stream_rpc_method_handler(self.ask)
-        if details.method.endswith("/UploadDocument"):
-            return grpc.stream_unary_rpc_method_handler(self.upload)
-        return grpc.unary_unary_rpc_method_handler(self.balance)
-
-    async def _refuse(self, context):
-        self.asked += 1
-        if self.never is not None:
-            await self.never.wait()
-        if self.refusals:
-            self.refusals -= 1
-            await context.abort(grpc.StatusCode.CANCELLED, "CANCELLED")
-
-    async def balance(self, request, context):
-        await self._refuse(context)
-        return wallet_pb2.GetBalanceResponse(available_tokens=5).SerializeToString()
-
-    async def ask(self, request, context):
-        await self._refuse(context)
-        end = retrieval_pb2.AskCompleted(finish_reason=retrieval_pb2.ASK_FINISH_REASON_STOP)
-        yield retrieval_pb2.AskEvent(sequence=1, completed=end).SerializeToString()
-
-    async def upload(self, request_iterator, context):
-        await self._refuse(context)
-        size = sum([len(ingestion_pb2.UploadDocumentRequest.FromString(raw).chunk) async for raw in request_iterator])
-        document = ingestion_pb2.Document(size_bytes=size)
-        return ingestion_pb2.UploadDocumentResponse(document=document).SerializeToString()
-
-
 @pytest_asyncio.fixture
 async def stopping(monkeypatch):
     monkeypatch.setattr(client_module, "WAITS_SECONDS", (0.01,) * len(WAITS_SECONDS))
     monkeypatch.setattr(client_module, "SERVICE_CONFIG", client_module.SERVICE_CONFIG.replace('"0.2s"', '"0.01s"'))
-    served, server = Stopping(), grpc.aio.server()
-    server.add_generic_rpc_handlers((served,))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    async with BacmrClient(f"127.0.0.1:{port}") as client:
+    async with serving(Stopping(), "127.0.0.1:0") as (served, port), BacmrClient(f"127.0.0.1:{port}") as client:
         served.client = client
         yield served
-    await server.stop(None)
 
 
 async def test_a_call_that_reaches_a_server_as_it_stops_is_made_again(stopping):
@@ -150,13 +106,13 @@ async def test_a_file_that_reaches_a_server_as_it_stops_is_sent_again_whole(stop
 
 
 async def test_a_cancel_of_the_callers_own_is_final(stopping):
-    stopping.never = asyncio.Event()
+    stopping.gate = asyncio.Event()
     asking = asyncio.create_task(balance(stopping))
     while not stopping.asked:  # noqa: ASYNC110 - another task's work is waited for
         await asyncio.sleep(0)
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
-    stopping.never = None
+    stopping.gate = None
     assert await balance(stopping) == 5
     assert stopping.asked == 2

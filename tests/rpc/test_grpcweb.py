@@ -18,6 +18,7 @@ from server.caller import Role
 from server.edge.limits import Rates
 from server.edge.policy import policies
 from tests.rpc.served import services, web_call
+from tests.rpc.stopping import Stopping, serving
 
 ROOT = Path(__file__).parents[2]
 
@@ -255,6 +256,14 @@ async def test_anything_but_grpc_web_is_not_understood(pass_through, method, kin
     async with httpx.AsyncClient(base_url=pass_through.base) as client:
         response = await client.request(method, BALANCE, headers={"content-type": kind} if kind else {})
     assert response.status_code == 415
+
+
+async def test_envoy_calls_again_what_reaches_a_server_as_it_stops(envoy):
+    async with serving(Stopping(), f"127.0.0.1:{envoy.backend_port}") as (stopping, _):
+        stopping.refusals = 2
+        answer = await web_call(envoy.base, BALANCE, b"")
+    assert [wallet_pb2.GetBalanceResponse.FromString(m).available_tokens for m in answer.messages] == [5]
+    assert (answer.code, stopping.asked) == (0, 3)
 
 
 async def test_envoy_refuses_exactly_the_internal_methods_of_the_contract(envoy):
