@@ -22,7 +22,7 @@ from server.refusal import Conflict, IllegalState, NotFound, Refusal
 RUN_OPERATION = "run_operation"
 """The queue's name for the run of an operation."""
 POLL_SECONDS = 0.3
-HEARTBEAT_SECONDS = 10.0
+HEARTBEAT_SECONDS = 5.0
 FAILED_INSIDE = "It failed by a fault of the server; its log says more under this request id."
 
 log = structlog.get_logger(__name__)
@@ -103,16 +103,16 @@ class Operations:
 
         return await self._once.run("CancelOperation", request_id, operation_id, Operation, effect)
 
-    async def watch(self, operation_id: UUID) -> AsyncIterator[Operation]:
-        """Yield the operation now, at every change and at least every 10 s, until it has ended. Raises NotFound.
+    async def watch(self, operation_id: UUID, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> AsyncIterator[Operation]:
+        """Yield the operation now, at every change and when nothing changed for a while, until it has ended.
 
-        It reads the row, so it works whichever process does the work.
+        It reads the row, so it works whichever process does the work. Raises NotFound.
         """
         loop = asyncio.get_running_loop()
         last, told_at = None, 0.0
         while True:
             operation = await self.get(operation_id)
-            if operation != last or loop.time() - told_at >= HEARTBEAT_SECONDS:
+            if operation != last or loop.time() - told_at >= heartbeat_seconds:
                 last, told_at = operation, loop.time()
                 yield operation
             if operation.state.ended:

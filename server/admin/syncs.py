@@ -1,5 +1,6 @@
 """Syncs of web sources as operations: asked for or due by the clock, run by a worker, told page by page to watchers."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -17,19 +18,21 @@ from server.ingestion.sources.sync import SourceSync
 from server.refusal import Conflict, Refusal
 
 STOPPED = "stopped by a person"
+SILENT_SECONDS = 9.0
+"""After this long without a page a watcher gets a sign of life with the next look at the operation."""
 _ROWS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class SyncEvent:
-    """A page's verdict, or how the sync ended (`page` is None). Sequences start at 1 and have no gaps."""
+    """A page's verdict, how the sync ended (`outcome`), or neither: a sign of life. Sequences have no gaps."""
 
     sequence: int
-    page: SyncedPage | None
-    outcome: str
-    failed: bool
     pages_fetched: int
     pages_ingested: int
+    page: SyncedPage | None = None
+    outcome: str | None = None
+    failed: bool = False
 
 
 class SyncRunner:
@@ -121,18 +124,23 @@ class Syncs:
             return 1
         return 0
 
-    async def watch(self, operation_id: UUID) -> AsyncIterator[SyncEvent]:
+    async def watch(self, operation_id: UUID, silent_seconds: float = SILENT_SECONDS) -> AsyncIterator[SyncEvent]:
         """Yield what a sync found from its beginning, and how it ended; works whichever process runs it."""
-        sequence = ingested = 0
+        clock = asyncio.get_running_loop().time
+        sequence = fetched = ingested = 0
+        told_at = clock()
         async for operation in self._operations.watch(operation_id):
-            while pages := await self._after(operation_id, sequence):
+            while pages := await self._after(operation_id, fetched):
                 for page in pages:
-                    sequence += 1
+                    sequence, fetched, told_at = sequence + 1, fetched + 1, clock()
                     ingested += page.verdict is Verdict.INGESTED
-                    yield SyncEvent(sequence, page, "", failed=False, pages_fetched=sequence, pages_ingested=ingested)
+                    yield SyncEvent(sequence, fetched, ingested, page)
             if operation.state.ended:
                 failed = operation.state is OperationState.FAILED
-                yield SyncEvent(sequence + 1, None, _outcome(operation), failed, sequence, ingested)
+                yield SyncEvent(sequence + 1, fetched, ingested, outcome=_outcome(operation), failed=failed)
+            elif clock() - told_at >= silent_seconds:
+                sequence, told_at = sequence + 1, clock()
+                yield SyncEvent(sequence, fetched, ingested)
 
     async def _add(self, connection: Connection, source_id: UUID) -> UUID:
         source = await self._sources.ready(connection, source_id)

@@ -27,6 +27,8 @@ async def sync(login: Login, source: str) -> bool:
             if event.done:
                 console.print(event.reason, markup=False)
                 return event.verdict != admin_pb2.PAGE_VERDICT_FAILED
+            if not event.url:
+                continue
             told = f"{VERDICT_WORDS[event.verdict]:10}{event.url}"
             console.print(f"{told} ({event.reason})" if event.reason else told, markup=False)
     return False

@@ -22,7 +22,7 @@ from server.ingestion.store.jobs import JobStore
 from server.refusal import Conflict, NotFound
 
 POLL_SECONDS = 0.5
-HEARTBEAT_SECONDS = 15.0
+HEARTBEAT_SECONDS = 10.0
 STALLED_AFTER_SECONDS = 25.0
 """A run without a sign of life for this long is lost; runs give one every few seconds."""
 _STALLED_BATCH = 100
@@ -135,8 +135,8 @@ class IngestionService:
 
         return await self._once.run("RetryIngestionJob", request_id, job_id, Job, effect)
 
-    async def watch(self, job_id: UUID) -> AsyncIterator[JobEvent]:
-        """Yield the job now, at every change and at least every 15 s, until it has ended. Raises NotFound.
+    async def watch(self, job_id: UUID, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> AsyncIterator[JobEvent]:
+        """Yield the job now, at every change and when nothing changed for a while, until it has ended. Raises NotFound.
 
         It reads the row, so it works whichever process runs the job.
         """
@@ -144,7 +144,7 @@ class IngestionService:
         sequence, last, told_at = 0, None, 0.0
         while True:
             job = await self.job(job_id)
-            if job != last or loop.time() - told_at >= HEARTBEAT_SECONDS:
+            if job != last or loop.time() - told_at >= heartbeat_seconds:
                 sequence, last, told_at = sequence + 1, job, loop.time()
                 yield JobEvent(sequence, job)
                 if job.state.final:

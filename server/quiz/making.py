@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 from uuid import UUID, uuid4
 
 import structlog
@@ -55,6 +56,7 @@ from server.text.language import Language
 from server.text.tokens import count
 from server.wallet.service import Hold, WalletService
 
+T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 PURPOSE = "quiz"
@@ -294,8 +296,9 @@ class QuizMaker:
         """Store the drafts that hold until there are enough; returns how many did not. Raises NoPassages for none."""
         asked: set[str] = set()
         dropped: Counter[str] = Counter()
-        async with aclosing(_with_heartbeat(self._drafts(writer, task, use), writer.beat)) as drafts:
-            async for event, drafting in drafts:
+        async with aclosing(self._drafts(writer, task, use)) as drafts:
+            while drafted := await beating(anext(drafts, None), writer.beat):
+                event, drafting = drafted
                 use.add(event, drafting.name, free=drafting is self._quoting)
                 if isinstance(event, Finished):
                     break
@@ -356,7 +359,7 @@ class QuizMaker:
             found = [of_chunk(chunks[chunk_id]) for chunk_id in request.chunk_ids if chunk_id in chunks]
             writer.trace.picked("asked for", len(found))
         elif request.topic.strip():
-            result = await self._retrieval.search(request.topic, request.where, MAX_SOURCES)
+            result = await beating(self._retrieval.search(request.topic, request.where, MAX_SOURCES), writer.beat)
             writer.trace.found(result, request.topic)
             for step in result.degraded:
                 await writer.emit(StepDegraded(step.step.value, step.reason))
@@ -401,23 +404,15 @@ def _tokens(draft: DraftQuestion) -> int:
     return count("\n".join([draft.stem, *draft.options, *draft.accepted, draft.explanation, draft.quote]))
 
 
-async def _with_heartbeat(
-    drafts: AsyncGenerator[Drafted], beat: Callable[[], Awaitable[None]]
-) -> AsyncGenerator[Drafted]:
-    """Pass drafts on and beat while the model is silent; closing it closes the model's stream."""
-    pending = asyncio.ensure_future(anext(drafts, None))
+async def beating(
+    work: Awaitable[T], beat: Callable[[], Awaitable[None]], heartbeat_seconds: float = HEARTBEAT_SECONDS
+) -> T:
+    """Return what `work` brings, and beat while it is silent; a cancel is the work's as well."""
+    pending = asyncio.ensure_future(work)
     try:
-        while True:
-            done, _ = await asyncio.wait({pending}, timeout=HEARTBEAT_SECONDS)
-            if not done:
-                await beat()
-                continue
-            draft = pending.result()
-            if draft is None:
-                return
-            yield draft
-            pending = asyncio.ensure_future(anext(drafts, None))
+        while not (await asyncio.wait({pending}, timeout=heartbeat_seconds))[0]:
+            await beat()
+        return pending.result()
     finally:
         pending.cancel()
         await asyncio.gather(pending, return_exceptions=True)
-        await drafts.aclose()

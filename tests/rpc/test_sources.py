@@ -18,7 +18,7 @@ from bacmr.v1.admin_pb2_grpc import AdminServiceStub
 from server import caller
 from server.admin.audit import Audit
 from server.admin.operations import RUN_OPERATION, Operations
-from server.admin.servicer.sources import SourcesServicing
+from server.admin.servicer.sources import SourcesServicing, sync_message
 from server.admin.store.syncs import SYNC_SOURCE
 from server.admin.syncs import SyncRunner, Syncs
 from server.caller import Caller
@@ -250,6 +250,22 @@ async def test_a_dropped_call_does_not_stop_the_sync(
     gate.open.set()
     events = await events_of(sync(stub, admin, source, request_id))
     assert verdicts(events) == GOT
+
+
+async def test_a_sync_that_waits_for_its_site_shows_signs_of_life(
+    stub: Any, admin: Who, syncs: Syncs, site: Site, worker: None, gate: Gate
+) -> None:
+    source = await created(stub, admin, described(site))
+    gate.open.clear()
+    with caller.acting_as(caller.system()):
+        operation_id = await syncs.start(UUID(source.id), uuid4())
+        watching = syncs.watch(operation_id, silent_seconds=0.0)
+        sign = await anext(watching)
+        gate.open.set()
+        messages = [sync_message(event, operation_id) for event in [sign, *[event async for event in watching]]]
+    assert (messages[0].url, messages[0].done, messages[0].pages_fetched) == ("", False, 0)
+    assert [message.sequence for message in messages] == list(range(1, len(messages) + 1))
+    assert sum(bool(message.url) for message in messages) == messages[-1].pages_fetched == len(GOT)
 
 
 async def test_a_source_is_synced_once_at_a_time(stub: Any, admin: Who, site: Site, worker: None, gate: Gate) -> None:

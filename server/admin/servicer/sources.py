@@ -88,13 +88,13 @@ def sync_message(event: SyncEvent, operation_id: UUID) -> admin_pb2.SyncEvent:
         pages_ingested=event.pages_ingested,
         operation_id=str(operation_id),
     )
-    if event.page is None:
+    if event.outcome is not None:
         message.done, message.reason = True, event.outcome
         message.verdict = admin_pb2.PAGE_VERDICT_FAILED if event.failed else admin_pb2.PAGE_VERDICT_UNSPECIFIED
-        return message
-    message.url, message.reason = event.page.url, event.page.reason
-    message.verdict = admin_pb2.PageVerdict.Value(f"PAGE_VERDICT_{event.page.verdict.name}")
-    message.document_id = str(event.page.document_id or "")
+    elif event.page is not None:
+        message.url, message.reason = event.page.url, event.page.reason
+        message.verdict = admin_pb2.PageVerdict.Value(f"PAGE_VERDICT_{event.page.verdict.name}")
+        message.document_id = str(event.page.document_id or "")
     return message
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from uuid import UUID, uuid4
 
 import psycopg
@@ -13,7 +14,7 @@ from server.caller import Caller
 from server.corpus.spaces import Space
 from server.corpus.vectors import VectorRefs
 from server.ingestion.chunking import TextChunk, chunk_id, content_hash
-from server.ingestion.job import Job
+from server.ingestion.job import Job, JobEvent
 from server.ingestion.jobstate import JobState
 from server.ingestion.pipeline import Stores
 from server.ingestion.pipeline.indexing import EMBED_BATCH, Indexing
@@ -297,6 +298,12 @@ async def test_a_watch_ends_with_the_final_state(house: House, teacher: Caller) 
     await running
     assert [event.sequence for event in events] == list(range(1, len(events) + 1))
     assert events[-1].job.state is JobState.READY
+
+
+async def test_a_watch_shows_a_job_again_while_nothing_happens(house: House, teacher: Caller) -> None:
+    job = await waiting(house)
+    async with aclosing(house.service.watch(job.id, heartbeat_seconds=0.0)) as watching:
+        assert [await anext(watching), await anext(watching)] == [JobEvent(1, job), JobEvent(2, job)]
 
 
 async def test_a_teacher_does_not_see_the_jobs_of_another(

@@ -887,7 +887,7 @@ Global___SyncSourceRequest: _TypeAlias = SyncSourceRequest  # noqa: Y015
 
 @_typing.final
 class SyncEvent(_message.Message):
-    """One page, or the summary at the end."""
+    """One page, the summary at the end, or a heartbeat between: neither a url nor done."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -903,7 +903,7 @@ class SyncEvent(_message.Message):
     sequence: _builtins.int
     """Place in the stream, from 1."""
     url: _builtins.str
-    """The page; empty in the summary."""
+    """The page; empty in the summary and in heartbeats."""
     verdict: Global___PageVerdict.ValueType
     """What became of it."""
     reason: _builtins.str
