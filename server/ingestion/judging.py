@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from uuid import UUID
 
 from server.ingestion import furniture
 from server.ingestion.duplicates import Comparison
@@ -59,6 +60,34 @@ class JudgedPage:
     def flagged(self) -> bool:
         """Say whether a person should look at the page."""
         return self.verdict is PageVerdict.REVIEW or (self.verdict is PageVerdict.INDEXED and bool(self.reason))
+
+
+class PageSelection(StrEnum):
+    """Which pages of a document to list."""
+
+    ALL = "all"
+    LEFT_OUT = "left_out"
+    FLAGGED = "flagged"
+    REPEATED = "repeated"
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentPage:
+    """What is kept of a page's reading and verdict, without its text; `verdict` is None until it was judged.
+
+    `confidence` is 0 to 100 (OCR only), `score` 0 to 1. It nearly repeats page `repeats_number` of a document, if any.
+    """
+
+    number: int
+    verdict: PageVerdict | None
+    reason: str
+    method: Method
+    confidence: float | None
+    score: float
+    language: Language
+    words: int
+    repeats_document_id: UUID | None
+    repeats_number: int | None
 
 
 def judge(pages: Sequence[Page], declared: Language | None = None, *, chosen: bool = True) -> list[JudgedPage]:

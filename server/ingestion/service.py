@@ -16,9 +16,11 @@ from server.database.pages import Page
 from server.database.pool import Connection, Database
 from server.ingestion.job import AuditEvent, Job, JobEvent, Placement
 from server.ingestion.jobstate import WORKERS_LOST, JobState, next_try_after, require_move
+from server.ingestion.judging import DocumentPage, PageSelection
 from server.ingestion.removal import Removal
 from server.ingestion.rights import require_owner
 from server.ingestion.store.jobs import JobStore
+from server.ingestion.store.pages import PageStore
 from server.refusal import Conflict, NotFound
 
 POLL_SECONDS = 0.5
@@ -49,6 +51,7 @@ class IngestionService:
         self._removal = removal
         self._enqueue = enqueue
         self._jobs = JobStore()
+        self._pages = PageStore()
 
     async def create_job(self, document_id: UUID, where: Placement, request_id: UUID) -> Job:
         """Ask for a document to become searchable. The job and its place in the queue are one transaction.
@@ -166,6 +169,22 @@ class IngestionService:
         for job in recovered:
             log.warning("ingestion_job_recovered", job_id=str(job.id), attempts=job.attempts)
         return recovered
+
+    async def list_pages(
+        self, document_id: UUID, selection: PageSelection, page_size: int, page_token: str
+    ) -> Page[DocumentPage]:
+        """Return a page of what became of a document's pages, in order.
+
+        Raises NotFound, and Forbidden for another person's document.
+        """
+        filters = ("pages", document_id, selection)
+        size = pages.page_size(page_size)
+        position = pages.position(page_token, filters, int)
+        after = int(str(position[0])) if position else 0
+        async with self._database.transaction() as connection:
+            require_owner(await self._corpus.read_document(connection, document_id))
+            rows = await self._pages.verdicts(connection, document_id, selection, after, size + 1)
+        return pages.cut(rows, size, filters, key=lambda page: (page.number,))
 
     async def delete_document(self, document_id: UUID, request_id: UUID) -> None:
         """Delete a document with its chunks, vectors and file; an open job of it is cancelled.

@@ -12,6 +12,7 @@ from server.corpus.passage import Chunk, Document, DocumentFilter, Visibility
 from server.corpus.service import CorpusService
 from server.ingestion.job import AuditEvent, Job, Placement
 from server.ingestion.jobstate import JobState
+from server.ingestion.judging import DocumentPage, PageSelection, PageVerdict
 from server.ingestion.service import IngestionService
 from server.ingestion.store.uploads import Announced
 from server.ingestion.uploads import FileDescription, Uploads, UploadTicket
@@ -37,6 +38,18 @@ VISIBILITY_NUMBERS = {
 }
 STATE_NUMBERS = {state: ingestion_pb2.JobState.Value(f"JOB_STATE_{state}") for state in JobState}
 STATES = {number: state for state, number in STATE_NUMBERS.items()}
+VERDICT_NUMBERS = {
+    verdict: ingestion_pb2.DocumentPageVerdict.Value(
+        f"DOCUMENT_PAGE_VERDICT_{verdict.name if verdict else 'UNSPECIFIED'}"
+    )
+    for verdict in (None, *PageVerdict)
+}
+SELECTIONS = {
+    ingestion_pb2.PAGE_SELECTION_UNSPECIFIED: PageSelection.ALL,
+    ingestion_pb2.PAGE_SELECTION_LEFT_OUT: PageSelection.LEFT_OUT,
+    ingestion_pb2.PAGE_SELECTION_FLAGGED: PageSelection.FLAGGED,
+    ingestion_pb2.PAGE_SELECTION_REPEATED: PageSelection.REPEATED,
+}
 
 
 class IngestionServicer(ingestion_pb2_grpc.IngestionServiceServicer):
@@ -165,6 +178,17 @@ class IngestionServicer(ingestion_pb2_grpc.IngestionServiceServicer):
         document = await self._corpus.document(UUID(request.document_id))
         return ingestion_pb2.GetDocumentResponse(document=document_message(document))
 
+    async def ListDocumentPages(
+        self, request: ingestion_pb2.ListDocumentPagesRequest, context: Any
+    ) -> ingestion_pb2.ListDocumentPagesResponse:
+        """List what became of a document's pages."""
+        page = await self._service.list_pages(
+            UUID(request.document_id), SELECTIONS[request.selection], request.page_size, request.page_token
+        )
+        return ingestion_pb2.ListDocumentPagesResponse(
+            pages=[page_message(each) for each in page.items], next_page_token=page.next_page_token
+        )
+
     async def DeleteDocument(
         self, request: ingestion_pb2.DeleteDocumentRequest, context: Any
     ) -> ingestion_pb2.DeleteDocumentResponse:
@@ -212,6 +236,23 @@ def document_message(document: Document) -> ingestion_pb2.Document:
         source_url=document.source_url,
         flagged_page_count=document.flagged_page_count,
         created_at=_timestamp(document.created_at),
+    )
+
+
+def page_message(page: DocumentPage) -> ingestion_pb2.DocumentPage:
+    """Write what became of a page."""
+    return ingestion_pb2.DocumentPage(
+        number=page.number,
+        verdict=VERDICT_NUMBERS[page.verdict],
+        reason=page.reason,
+        method=page.method.value,
+        ocr_confidence=page.confidence,
+        quality=page.score,
+        # Before it was judged nobody knows.
+        language=LANGUAGE_NUMBERS[page.language] if page.verdict else language_pb2.LANGUAGE_UNSPECIFIED,
+        word_count=page.words,
+        repeats_document_id=str(page.repeats_document_id or ""),
+        repeats_number=page.repeats_number or 0,
     )
 
 

@@ -122,6 +122,71 @@ async def test_every_move_of_a_job_is_listed(stub: Any, house: House, teacher: W
     assert answer.events[0].actor_id == str(teacher.user_id)
 
 
+async def pages_of(stub: Any, who: Who, document: pb.Document, **asked: Any) -> list[pb.DocumentPage]:
+    request = pb.ListDocumentPagesRequest(document_id=document.id, **asked)
+    return list((await stub.ListDocumentPages(request, metadata=who.metadata)).pages)
+
+
+async def test_what_became_of_each_page_is_listed_with_its_reason(stub: Any, house: House, teacher: Who) -> None:
+    lesson, garbage = sample("physique_newton.md").decode(), "zqxj kvwq pfjx wqz xkj " * 30
+    content = f"{lesson}\f{garbage}\fFin.\f{lesson} ".encode()
+    described = {"content_type": "text/markdown", "filename": "lesson.md"}
+    document = (await stub.UploadDocument(parts(content, **described), metadata=teacher.metadata)).document
+    await job_of(stub, teacher, document)
+    assert await pages_of(stub, teacher, document) == []
+    await house.run_queued()
+    indexed, review, rejected, duplicate = pages = await pages_of(stub, teacher, document)
+    assert [page.verdict for page in pages] == [1, 2, 3, 4]
+    assert (indexed.reason, indexed.method, indexed.language) == ("", "plain", language_pb2.LANGUAGE_FRENCH)
+    assert all(page.reason for page in (review, rejected, duplicate))
+    assert (duplicate.repeats_document_id, duplicate.repeats_number) == (document.id, 1)
+    selected = {
+        pb.PAGE_SELECTION_LEFT_OUT: [review, rejected, duplicate],
+        pb.PAGE_SELECTION_FLAGGED: [review],
+        pb.PAGE_SELECTION_REPEATED: [duplicate],
+    }
+    for selection, expected in selected.items():
+        assert await pages_of(stub, teacher, document, selection=selection) == expected
+
+
+async def test_pages_of_a_document_are_listed_page_by_page(stub: Any, house: House, teacher: Who) -> None:
+    document = await uploaded(stub, teacher)
+    await job_of(stub, teacher, document)
+    await house.run_queued()
+    request = pb.ListDocumentPagesRequest(document_id=document.id, page_size=2)
+    first = await stub.ListDocumentPages(request, metadata=teacher.metadata)
+    request.page_token = first.next_page_token
+    rest = await stub.ListDocumentPages(request, metadata=teacher.metadata)
+    assert [page.number for page in (*first.pages, *rest.pages)] == [1, 2, 3]
+    assert not rest.next_page_token
+
+
+async def test_pages_are_for_the_owner_of_their_document_and_for_operators(
+    stub: Any, house: House, teacher: Who, known: Callable[..., Who]
+) -> None:
+    shared, private = await uploaded(stub, teacher), await uploaded(stub, teacher, visibility=pb.VISIBILITY_PRIVATE)
+    codes = [
+        (await refusal(stub.ListDocumentPages(pb.ListDocumentPagesRequest(document_id=wanted), metadata=metadata))).code
+        for wanted, metadata in (
+            (shared.id, ()),
+            (shared.id, known("student").metadata),
+            (shared.id, known("teacher").metadata),
+            (private.id, known("teacher").metadata),
+            ("no uuid", teacher.metadata),
+        )
+    ]
+    assert [code.name for code in codes] == [
+        "UNAUTHENTICATED",
+        "PERMISSION_DENIED",
+        "PERMISSION_DENIED",
+        "NOT_FOUND",
+        "INVALID_ARGUMENT",
+    ]
+    await job_of(stub, teacher, private)
+    await house.run_queued()
+    assert len(await pages_of(stub, known("admin"), private)) == 3
+
+
 async def test_chunks_are_returned_in_the_order_asked_for(
     stub: Any, house: House, teacher: Who, known: Callable[..., Who]
 ) -> None:

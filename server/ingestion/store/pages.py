@@ -2,16 +2,18 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from server.ingestion.duplicates import StoredPage
 from server.ingestion.extraction.page import Method, Page
-from server.ingestion.judging import JudgedPage
+from server.ingestion.judging import DocumentPage, JudgedPage, PageSelection, PageVerdict
+from server.text.language import Language
 from server.text.nearduplicate import candidates, signed
 
 READER_VERSION = 2
@@ -49,6 +51,15 @@ JUDGE = text(
 LINK = text(
     "UPDATE page SET duplicate_document_id = :other_id, duplicate_number = :other_number"
     " WHERE document_id = :document_id AND number = :number"
+)
+LIST = text(
+    "SELECT number, nullif(verdict, 'unread') AS verdict, reason, method, confidence, coalesce(quality, 0) AS quality,"
+    " coalesce(language, 'other') AS language, words, duplicate_document_id, duplicate_number FROM page"
+    " WHERE document_id = :document_id AND number > :after AND CASE CAST(:selection AS text)"
+    " WHEN 'left_out' THEN verdict NOT IN ('unread', 'indexed')"
+    " WHEN 'flagged' THEN verdict = 'review' OR (verdict = 'indexed' AND reason <> '')"
+    " WHEN 'repeated' THEN duplicate_document_id IS NOT NULL ELSE true END"
+    " ORDER BY number LIMIT :limit"
 )
 # Which pages are near is found here, by fingerprints alone, which come as one value: PostgreSQL takes a hundred times
 # as long to compare two of them, and uses no index on their bits behind row-level security.
@@ -89,6 +100,13 @@ class PageStore:
         """Return the pages that were read of exactly this file, in order."""
         rows = await connection.execute(READ, {"document_id": document_id, "sha256": sha256, "version": READER_VERSION})
         return [Page(row.number, row.text, Method(row.method), row.confidence) for row in rows]
+
+    async def verdicts(
+        self, connection: AsyncConnection, document_id: UUID, selection: PageSelection, after: int, limit: int
+    ) -> Sequence[DocumentPage]:
+        """Return what became of the pages after a number that the caller may see."""
+        asked = {"document_id": document_id, "selection": selection.value, "after": after, "limit": limit}
+        return [_document_page(row) for row in await connection.execute(LIST, asked)]
 
     async def discard_others(self, connection: AsyncConnection, document_id: UUID, sha256: str) -> None:
         """Delete pages of an earlier file or reader."""
@@ -152,6 +170,21 @@ class PageStore:
                 "other_number": other.number,
             },
         )
+
+
+def _document_page(row: Row[Any]) -> DocumentPage:
+    return DocumentPage(
+        number=row.number,
+        verdict=PageVerdict(row.verdict) if row.verdict else None,
+        reason=row.reason,
+        method=Method(row.method),
+        confidence=row.confidence,
+        score=row.quality,
+        language=Language(row.language),
+        words=row.words,
+        repeats_document_id=row.duplicate_document_id,
+        repeats_number=row.duplicate_number,
+    )
 
 
 def _nearest(pages: Sequence[JudgedPage], fingerprints: NDArray[np.uint64]) -> dict[int, list[int]]:

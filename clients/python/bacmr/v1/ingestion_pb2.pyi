@@ -93,6 +93,66 @@ JOB_STATE_CANCELLED: JobState.ValueType  # 8
 """Stopped by a person."""
 Global___JobState: _TypeAlias = JobState  # noqa: Y015
 
+class _DocumentPageVerdict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DocumentPageVerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DocumentPageVerdict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DOCUMENT_PAGE_VERDICT_UNSPECIFIED: _DocumentPageVerdict.ValueType  # 0
+    """Not judged yet."""
+    DOCUMENT_PAGE_VERDICT_INDEXED: _DocumentPageVerdict.ValueType  # 1
+    """Searched; with a reason, a person should look at it all the same."""
+    DOCUMENT_PAGE_VERDICT_REVIEW: _DocumentPageVerdict.ValueType  # 2
+    """Left out until a person has looked: its text cannot be trusted."""
+    DOCUMENT_PAGE_VERDICT_REJECTED: _DocumentPageVerdict.ValueType  # 3
+    """Left out: empty, short, repetitive or in a foreign language."""
+    DOCUMENT_PAGE_VERDICT_DUPLICATE: _DocumentPageVerdict.ValueType  # 4
+    """Left out: the document has it already."""
+
+class DocumentPageVerdict(_DocumentPageVerdict, metaclass=_DocumentPageVerdictEnumTypeWrapper):
+    """What became of a page that was read."""
+
+DOCUMENT_PAGE_VERDICT_UNSPECIFIED: DocumentPageVerdict.ValueType  # 0
+"""Not judged yet."""
+DOCUMENT_PAGE_VERDICT_INDEXED: DocumentPageVerdict.ValueType  # 1
+"""Searched; with a reason, a person should look at it all the same."""
+DOCUMENT_PAGE_VERDICT_REVIEW: DocumentPageVerdict.ValueType  # 2
+"""Left out until a person has looked: its text cannot be trusted."""
+DOCUMENT_PAGE_VERDICT_REJECTED: DocumentPageVerdict.ValueType  # 3
+"""Left out: empty, short, repetitive or in a foreign language."""
+DOCUMENT_PAGE_VERDICT_DUPLICATE: DocumentPageVerdict.ValueType  # 4
+"""Left out: the document has it already."""
+Global___DocumentPageVerdict: _TypeAlias = DocumentPageVerdict  # noqa: Y015
+
+class _PageSelection:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PageSelectionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PageSelection.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PAGE_SELECTION_UNSPECIFIED: _PageSelection.ValueType  # 0
+    """Not set: all."""
+    PAGE_SELECTION_LEFT_OUT: _PageSelection.ValueType  # 1
+    """Those that are not searched, as `Job.pages_rejected` counts them."""
+    PAGE_SELECTION_FLAGGED: _PageSelection.ValueType  # 2
+    """Those that a person should look at, as `Document.flagged_page_count` counts them."""
+    PAGE_SELECTION_REPEATED: _PageSelection.ValueType  # 3
+    """Those that nearly repeat another page, of this document or another."""
+
+class PageSelection(_PageSelection, metaclass=_PageSelectionEnumTypeWrapper):
+    """Which pages to list."""
+
+PAGE_SELECTION_UNSPECIFIED: PageSelection.ValueType  # 0
+"""Not set: all."""
+PAGE_SELECTION_LEFT_OUT: PageSelection.ValueType  # 1
+"""Those that are not searched, as `Job.pages_rejected` counts them."""
+PAGE_SELECTION_FLAGGED: PageSelection.ValueType  # 2
+"""Those that a person should look at, as `Document.flagged_page_count` counts them."""
+PAGE_SELECTION_REPEATED: PageSelection.ValueType  # 3
+"""Those that nearly repeat another page, of this document or another."""
+Global___PageSelection: _TypeAlias = PageSelection  # noqa: Y015
+
 @_typing.final
 class Document(_message.Message):
     """A stored document."""
@@ -1162,6 +1222,128 @@ class GetDocumentResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetDocumentResponse: _TypeAlias = GetDocumentResponse  # noqa: Y015
+
+@_typing.final
+class DocumentPage(_message.Message):
+    """A page as it was read and judged."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    OCR_CONFIDENCE_FIELD_NUMBER: _builtins.int
+    QUALITY_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    WORD_COUNT_FIELD_NUMBER: _builtins.int
+    REPEATS_DOCUMENT_ID_FIELD_NUMBER: _builtins.int
+    REPEATS_NUMBER_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """Number, from 1."""
+    verdict: Global___DocumentPageVerdict.ValueType
+    """What became of it."""
+    reason: _builtins.str
+    """Why, in words."""
+    method: _builtins.str
+    """How it was read: `text_layer`, `reordered` (right to left), `ocr`, `markup`, `plain`."""
+    ocr_confidence: _builtins.float
+    """How sure the recognition was, 0 to 100; unset where there was none."""
+    quality: _builtins.float
+    """How good the text looks, 0 to 1."""
+    language: _language_pb2.Language.ValueType
+    """Language of the text."""
+    word_count: _builtins.int
+    """Length in words."""
+    repeats_document_id: _builtins.str
+    """UUID of the document with the page that this one nearly repeats; empty when it repeats none."""
+    repeats_number: _builtins.int
+    """Number of that page."""
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        verdict: Global___DocumentPageVerdict.ValueType = ...,
+        reason: _builtins.str = ...,
+        method: _builtins.str = ...,
+        ocr_confidence: _builtins.float | None = ...,
+        quality: _builtins.float = ...,
+        language: _language_pb2.Language.ValueType = ...,
+        word_count: _builtins.int = ...,
+        repeats_document_id: _builtins.str = ...,
+        repeats_number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_ocr_confidence", b"_ocr_confidence", "ocr_confidence", b"ocr_confidence"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ocr_confidence", b"_ocr_confidence", "language", b"language", "method", b"method", "number", b"number", "ocr_confidence", b"ocr_confidence", "quality", b"quality", "reason", b"reason", "repeats_document_id", b"repeats_document_id", "repeats_number", b"repeats_number", "verdict", b"verdict", "word_count", b"word_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__ocr_confidence: _TypeAlias = _typing.Literal["ocr_confidence"]  # noqa: Y015
+    _WhichOneofArgType__ocr_confidence: _TypeAlias = _typing.Literal["_ocr_confidence", b"_ocr_confidence"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ocr_confidence) -> _WhichOneofReturnType__ocr_confidence | None: ...
+
+Global___DocumentPage: _TypeAlias = DocumentPage  # noqa: Y015
+
+@_typing.final
+class ListDocumentPagesRequest(_message.Message):
+    """A page of the list of a document's pages."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOCUMENT_ID_FIELD_NUMBER: _builtins.int
+    SELECTION_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    document_id: _builtins.str
+    """UUID."""
+    selection: Global___PageSelection.ValueType
+    """Which ones."""
+    page_size: _builtins.int
+    """0 means 50, more than 200 means 200."""
+    page_token: _builtins.str
+    """`next_page_token` of the page before."""
+    def __init__(
+        self,
+        *,
+        document_id: _builtins.str = ...,
+        selection: Global___PageSelection.ValueType = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document_id", b"document_id", "page_size", b"page_size", "page_token", b"page_token", "selection", b"selection"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDocumentPagesRequest: _TypeAlias = ListDocumentPagesRequest  # noqa: Y015
+
+@_typing.final
+class ListDocumentPagesResponse(_message.Message):
+    """The pages."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty at the end."""
+    @_builtins.property
+    def pages(self) -> _containers.RepeatedCompositeFieldContainer[Global___DocumentPage]:
+        """In order."""
+
+    def __init__(
+        self,
+        *,
+        pages: _abc.Iterable[Global___DocumentPage] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "pages", b"pages"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDocumentPagesResponse: _TypeAlias = ListDocumentPagesResponse  # noqa: Y015
 
 @_typing.final
 class DeleteDocumentRequest(_message.Message):

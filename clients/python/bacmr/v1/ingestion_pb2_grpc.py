@@ -95,6 +95,11 @@ class IngestionServiceStub:
                 request_serializer=bacmr_dot_v1_dot_ingestion__pb2.GetDocumentRequest.SerializeToString,
                 response_deserializer=bacmr_dot_v1_dot_ingestion__pb2.GetDocumentResponse.FromString,
                 _registered_method=True)
+        self.ListDocumentPages = channel.unary_unary(
+                '/bacmr.v1.IngestionService/ListDocumentPages',
+                request_serializer=bacmr_dot_v1_dot_ingestion__pb2.ListDocumentPagesRequest.SerializeToString,
+                response_deserializer=bacmr_dot_v1_dot_ingestion__pb2.ListDocumentPagesResponse.FromString,
+                _registered_method=True)
         self.DeleteDocument = channel.unary_unary(
                 '/bacmr.v1.IngestionService/DeleteDocument',
                 request_serializer=bacmr_dot_v1_dot_ingestion__pb2.DeleteDocumentRequest.SerializeToString,
@@ -195,6 +200,14 @@ class IngestionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListDocumentPages(self, request, context):
+        """Lists what became of the pages of a document, in order: searched or left out, why, and which page they repeat. For its
+        owner and operators.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteDocument(self, request, context):
         """Deletes a document with its chunks, vectors and file.
         """
@@ -271,6 +284,11 @@ def add_IngestionServiceServicer_to_server(servicer, server):
                     servicer.GetDocument,
                     request_deserializer=bacmr_dot_v1_dot_ingestion__pb2.GetDocumentRequest.FromString,
                     response_serializer=bacmr_dot_v1_dot_ingestion__pb2.GetDocumentResponse.SerializeToString,
+            ),
+            'ListDocumentPages': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDocumentPages,
+                    request_deserializer=bacmr_dot_v1_dot_ingestion__pb2.ListDocumentPagesRequest.FromString,
+                    response_serializer=bacmr_dot_v1_dot_ingestion__pb2.ListDocumentPagesResponse.SerializeToString,
             ),
             'DeleteDocument': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteDocument,
@@ -608,6 +626,33 @@ class IngestionService:
             '/bacmr.v1.IngestionService/GetDocument',
             bacmr_dot_v1_dot_ingestion__pb2.GetDocumentRequest.SerializeToString,
             bacmr_dot_v1_dot_ingestion__pb2.GetDocumentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDocumentPages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bacmr.v1.IngestionService/ListDocumentPages',
+            bacmr_dot_v1_dot_ingestion__pb2.ListDocumentPagesRequest.SerializeToString,
+            bacmr_dot_v1_dot_ingestion__pb2.ListDocumentPagesResponse.FromString,
             options,
             channel_credentials,
             insecure,

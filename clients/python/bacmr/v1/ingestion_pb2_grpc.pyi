@@ -57,6 +57,10 @@ class IngestionServiceStub:
     """Lists the documents the caller may see, newest first."""
     GetDocument: _grpc.UnaryUnaryMultiCallable[_ingestion_pb2.GetDocumentRequest, _ingestion_pb2.GetDocumentResponse]
     """Returns a document."""
+    ListDocumentPages: _grpc.UnaryUnaryMultiCallable[_ingestion_pb2.ListDocumentPagesRequest, _ingestion_pb2.ListDocumentPagesResponse]
+    """Lists what became of the pages of a document, in order: searched or left out, why, and which page they repeat. For its
+    owner and operators.
+    """
     DeleteDocument: _grpc.UnaryUnaryMultiCallable[_ingestion_pb2.DeleteDocumentRequest, _ingestion_pb2.DeleteDocumentResponse]
     """Deletes a document with its chunks, vectors and file."""
     BatchGetChunks: _grpc.UnaryUnaryMultiCallable[_ingestion_pb2.BatchGetChunksRequest, _ingestion_pb2.BatchGetChunksResponse]
@@ -91,6 +95,10 @@ class IngestionServiceAsyncStub(IngestionServiceStub):
     """Lists the documents the caller may see, newest first."""
     GetDocument: _aio.UnaryUnaryMultiCallable[_ingestion_pb2.GetDocumentRequest, _ingestion_pb2.GetDocumentResponse]  # type: ignore[assignment]
     """Returns a document."""
+    ListDocumentPages: _aio.UnaryUnaryMultiCallable[_ingestion_pb2.ListDocumentPagesRequest, _ingestion_pb2.ListDocumentPagesResponse]  # type: ignore[assignment]
+    """Lists what became of the pages of a document, in order: searched or left out, why, and which page they repeat. For its
+    owner and operators.
+    """
     DeleteDocument: _aio.UnaryUnaryMultiCallable[_ingestion_pb2.DeleteDocumentRequest, _ingestion_pb2.DeleteDocumentResponse]  # type: ignore[assignment]
     """Deletes a document with its chunks, vectors and file."""
     BatchGetChunks: _aio.UnaryUnaryMultiCallable[_ingestion_pb2.BatchGetChunksRequest, _ingestion_pb2.BatchGetChunksResponse]  # type: ignore[assignment]
@@ -182,6 +190,15 @@ class IngestionServiceServicer:
         context: _ServicerContext,
     ) -> _typing.Union[_ingestion_pb2.GetDocumentResponse, _abc.Awaitable[_ingestion_pb2.GetDocumentResponse]]:
         """Returns a document."""
+
+    def ListDocumentPages(
+        self,
+        request: _ingestion_pb2.ListDocumentPagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ingestion_pb2.ListDocumentPagesResponse, _abc.Awaitable[_ingestion_pb2.ListDocumentPagesResponse]]:
+        """Lists what became of the pages of a document, in order: searched or left out, why, and which page they repeat. For its
+        owner and operators.
+        """
 
     def DeleteDocument(
         self,

@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file bacmr/v1/ingestion.proto.
  */
 export const file_bacmr_v1_ingestion: GenFile = /*@__PURE__*/
-  fileDesc("ChhiYWNtci92MS9pbmdlc3Rpb24ucHJvdG8SCGJhY21yLnYxIo8DCghEb2N1bWVudBIKCgJpZBgBIAEoCRINCgV0aXRsZRgCIAEoCRIQCghmaWxlbmFtZRgDIAEoCRIUCgxjb250ZW50X3R5cGUYBCABKAkSEgoKc2l6ZV9ieXRlcxgFIAEoAxIOCgZzaGEyNTYYBiABKAkSEQoJbmFtZXNwYWNlGAcgASgJEg8KB3N1YmplY3QYCCABKAkSDQoFZ3JhZGUYCSABKAkSJAoIbGFuZ3VhZ2UYCiABKA4yEi5iYWNtci52MS5MYW5ndWFnZRIoCgp2aXNpYmlsaXR5GAsgASgOMhQuYmFjbXIudjEuVmlzaWJpbGl0eRIQCghvd25lcl9pZBgMIAEoCRISCgpwYWdlX2NvdW50GA0gASgFEhMKC2NodW5rX2NvdW50GA4gASgFEhIKCnNvdXJjZV91cmwYDyABKAkSGgoSZmxhZ2dlZF9wYWdlX2NvdW50GBAgASgFEi4KCmNyZWF0ZWRfYXQYESABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIs0DCgNKb2ISCgoCaWQYASABKAkSEwoLZG9jdW1lbnRfaWQYAiABKAkSIQoFc3RhdGUYAyABKA4yEi5iYWNtci52MS5Kb2JTdGF0ZRIWCg5mYWlsdXJlX3JlYXNvbhgEIAEoCRISCgpwYWdlc19kb25lGAUgASgFEhMKC3BhZ2VzX3RvdGFsGAYgASgFEhMKC2NodW5rc19kb25lGAcgASgFEhQKDGNodW5rc190b3RhbBgIIAEoBRIWCg5wYWdlc19yZWplY3RlZBgJIAEoBRIQCghhdHRlbXB0cxgKIAEoBRIRCgluYW1lc3BhY2UYCyABKAkSDwoHc3ViamVjdBgMIAEoCRINCgVncmFkZRgNIAEoCRIkCghsYW5ndWFnZRgOIAEoDjISLmJhY21yLnYxLkxhbmd1YWdlEi4KCmNyZWF0ZWRfYXQYDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnVwZGF0ZWRfYXQYECABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjMKD25leHRfYXR0ZW1wdF9hdBgRIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAi1QEKDUpvYkF1ZGl0RXZlbnQSEAoIc2VxdWVuY2UYASABKAMSJgoKZnJvbV9zdGF0ZRgCIAEoDjISLmJhY21yLnYxLkpvYlN0YXRlEiQKCHRvX3N0YXRlGAMgASgOMhIuYmFjbXIudjEuSm9iU3RhdGUSDgoGcmVhc29uGAQgASgJEhAKCGFjdG9yX2lkGAUgASgJEhIKCnJlcXVlc3RfaWQYBiABKAkSLgoKY3JlYXRlZF9hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiwgEKBUNodW5rEgoKAmlkGAEgASgJEhMKC2RvY3VtZW50X2lkGAIgASgJEhYKDmRvY3VtZW50X3RpdGxlGAMgASgJEgwKBHBhZ2UYBCABKAUSDQoFaW5kZXgYBSABKAUSDAoEdGV4dBgGIAEoCRITCgt0b2tlbl9jb3VudBgHIAEoBRIkCghsYW5ndWFnZRgIIAEoDjISLmJhY21yLnYxLkxhbmd1YWdlEg0KBXN0YXJ0GAkgASgFEgsKA2VuZBgKIAEoBSLDAQoTQ3JlYXRlVXBsb2FkUmVxdWVzdBIQCghmaWxlbmFtZRgBIAEoCRIUCgxjb250ZW50X3R5cGUYAiABKAkSEgoKc2l6ZV9ieXRlcxgDIAEoAxIOCgZzaGEyNTYYBCABKAkSDQoFdGl0bGUYBSABKAkSKAoKdmlzaWJpbGl0eRgGIAEoDjIULmJhY21yLnYxLlZpc2liaWxpdHkSEgoKcmVxdWVzdF9pZBgHIAEoCRITCgtkb2N1bWVudF9pZBgIIAEoCSLUAQoMVXBsb2FkVGlja2V0EhEKCXVwbG9hZF9pZBgBIAEoCRILCgN1cmwYAiABKAkSDgoGbWV0aG9kGAMgASgJEjQKB2hlYWRlcnMYBCADKAsyIy5iYWNtci52MS5VcGxvYWRUaWNrZXQuSGVhZGVyc0VudHJ5Ei4KCmV4cGlyZXNfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wGi4KDEhlYWRlcnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIj4KFENyZWF0ZVVwbG9hZFJlc3BvbnNlEiYKBnRpY2tldBgBIAEoCzIWLmJhY21yLnYxLlVwbG9hZFRpY2tldCI+ChVDb21wbGV0ZVVwbG9hZFJlcXVlc3QSEQoJdXBsb2FkX2lkGAEgASgJEhIKCnJlcXVlc3RfaWQYAiABKAkiPgoWQ29tcGxldGVVcGxvYWRSZXNwb25zZRIkCghkb2N1bWVudBgBIAEoCzISLmJhY21yLnYxLkRvY3VtZW50IqoBCg5VcGxvYWRNZXRhZGF0YRIQCghmaWxlbmFtZRgBIAEoCRIUCgxjb250ZW50X3R5cGUYAiABKAkSDgoGc2hhMjU2GAMgASgJEg0KBXRpdGxlGAQgASgJEigKCnZpc2liaWxpdHkYBSABKA4yFC5iYWNtci52MS5WaXNpYmlsaXR5EhIKCnJlcXVlc3RfaWQYBiABKAkSEwoLZG9jdW1lbnRfaWQYByABKAkiXgoVVXBsb2FkRG9jdW1lbnRSZXF1ZXN0EiwKCG1ldGFkYXRhGAEgASgLMhguYmFjbXIudjEuVXBsb2FkTWV0YWRhdGFIABIPCgVjaHVuaxgCIAEoDEgAQgYKBHBhcnQiPgoWVXBsb2FkRG9jdW1lbnRSZXNwb25zZRIkCghkb2N1bWVudBgBIAEoCzISLmJhY21yLnYxLkRvY3VtZW50Ip0BChlDcmVhdGVJbmdlc3Rpb25Kb2JSZXF1ZXN0EhMKC2RvY3VtZW50X2lkGAEgASgJEhEKCW5hbWVzcGFjZRgCIAEoCRIPCgdzdWJqZWN0GAMgASgJEg0KBWdyYWRlGAQgASgJEiQKCGxhbmd1YWdlGAUgASgOMhIuYmFjbXIudjEuTGFuZ3VhZ2USEgoKcmVxdWVzdF9pZBgGIAEoCSI4ChpDcmVhdGVJbmdlc3Rpb25Kb2JSZXNwb25zZRIaCgNqb2IYASABKAsyDS5iYWNtci52MS5Kb2IiKAoWR2V0SW5nZXN0aW9uSm9iUmVxdWVzdBIOCgZqb2JfaWQYASABKAkiNQoXR2V0SW5nZXN0aW9uSm9iUmVzcG9uc2USGgoDam9iGAEgASgLMg0uYmFjbXIudjEuSm9iInkKGExpc3RJbmdlc3Rpb25Kb2JzUmVxdWVzdBIhCgVzdGF0ZRgBIAEoDjISLmJhY21yLnYxLkpvYlN0YXRlEhMKC2RvY3VtZW50X2lkGAIgASgJEhEKCXBhZ2Vfc2l6ZRgDIAEoBRISCgpwYWdlX3Rva2VuGAQgASgJIlEKGUxpc3RJbmdlc3Rpb25Kb2JzUmVzcG9uc2USGwoEam9icxgBIAMoCzINLmJhY21yLnYxLkpvYhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiKgoYV2F0Y2hJbmdlc3Rpb25Kb2JSZXF1ZXN0Eg4KBmpvYl9pZBgBIAEoCSI4CghKb2JFdmVudBIQCghzZXF1ZW5jZRgBIAEoBBIaCgNqb2IYAiABKAsyDS5iYWNtci52MS5Kb2IiPwoZQ2FuY2VsSW5nZXN0aW9uSm9iUmVxdWVzdBIOCgZqb2JfaWQYASABKAkSEgoKcmVxdWVzdF9pZBgCIAEoCSI4ChpDYW5jZWxJbmdlc3Rpb25Kb2JSZXNwb25zZRIaCgNqb2IYASABKAsyDS5iYWNtci52MS5Kb2IiPgoYUmV0cnlJbmdlc3Rpb25Kb2JSZXF1ZXN0Eg4KBmpvYl9pZBgBIAEoCRISCgpyZXF1ZXN0X2lkGAIgASgJIjcKGVJldHJ5SW5nZXN0aW9uSm9iUmVzcG9uc2USGgoDam9iGAEgASgLMg0uYmFjbXIudjEuSm9iIlIKGUxpc3RKb2JBdWRpdEV2ZW50c1JlcXVlc3QSDgoGam9iX2lkGAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJIl4KGkxpc3RKb2JBdWRpdEV2ZW50c1Jlc3BvbnNlEicKBmV2ZW50cxgBIAMoCzIXLmJhY21yLnYxLkpvYkF1ZGl0RXZlbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIpYBChRMaXN0RG9jdW1lbnRzUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDwoHc3ViamVjdBgCIAEoCRINCgVncmFkZRgDIAEoCRIkCghsYW5ndWFnZRgEIAEoDjISLmJhY21yLnYxLkxhbmd1YWdlEhEKCXBhZ2Vfc2l6ZRgFIAEoBRISCgpwYWdlX3Rva2VuGAYgASgJIlcKFUxpc3REb2N1bWVudHNSZXNwb25zZRIlCglkb2N1bWVudHMYASADKAsyEi5iYWNtci52MS5Eb2N1bWVudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiKQoSR2V0RG9jdW1lbnRSZXF1ZXN0EhMKC2RvY3VtZW50X2lkGAEgASgJIjsKE0dldERvY3VtZW50UmVzcG9uc2USJAoIZG9jdW1lbnQYASABKAsyEi5iYWNtci52MS5Eb2N1bWVudCJAChVEZWxldGVEb2N1bWVudFJlcXVlc3QSEwoLZG9jdW1lbnRfaWQYASABKAkSEgoKcmVxdWVzdF9pZBgCIAEoCSIYChZEZWxldGVEb2N1bWVudFJlc3BvbnNlIioKFUJhdGNoR2V0Q2h1bmtzUmVxdWVzdBIRCgljaHVua19pZHMYASADKAkiOQoWQmF0Y2hHZXRDaHVua3NSZXNwb25zZRIfCgZjaHVua3MYASADKAsyDy5iYWNtci52MS5DaHVuaypXCgpWaXNpYmlsaXR5EhoKFlZJU0lCSUxJVFlfVU5TUEVDSUZJRUQQABIVChFWSVNJQklMSVRZX1NIQVJFRBABEhYKElZJU0lCSUxJVFlfUFJJVkFURRACKuMBCghKb2JTdGF0ZRIZChVKT0JfU1RBVEVfVU5TUEVDSUZJRUQQABIVChFKT0JfU1RBVEVfUEVORElORxABEhgKFEpPQl9TVEFURV9FWFRSQUNUSU5HEAISFgoSSk9CX1NUQVRFX0NIVU5LSU5HEAMSFwoTSk9CX1NUQVRFX0VNQkVERElORxAEEhYKEkpPQl9TVEFURV9JTkRFWElORxAFEhMKD0pPQl9TVEFURV9SRUFEWRAGEhQKEEpPQl9TVEFURV9GQUlMRUQQBxIXChNKT0JfU1RBVEVfQ0FOQ0VMTEVEEAgy2wkKEEluZ2VzdGlvblNlcnZpY2USTQoMQ3JlYXRlVXBsb2FkEh0uYmFjbXIudjEuQ3JlYXRlVXBsb2FkUmVxdWVzdBoeLmJhY21yLnYxLkNyZWF0ZVVwbG9hZFJlc3BvbnNlElMKDkNvbXBsZXRlVXBsb2FkEh8uYmFjbXIudjEuQ29tcGxldGVVcGxvYWRSZXF1ZXN0GiAuYmFjbXIudjEuQ29tcGxldGVVcGxvYWRSZXNwb25zZRJVCg5VcGxvYWREb2N1bWVudBIfLmJhY21yLnYxLlVwbG9hZERvY3VtZW50UmVxdWVzdBogLmJhY21yLnYxLlVwbG9hZERvY3VtZW50UmVzcG9uc2UoARJfChJDcmVhdGVJbmdlc3Rpb25Kb2ISIy5iYWNtci52MS5DcmVhdGVJbmdlc3Rpb25Kb2JSZXF1ZXN0GiQuYmFjbXIudjEuQ3JlYXRlSW5nZXN0aW9uSm9iUmVzcG9uc2USVgoPR2V0SW5nZXN0aW9uSm9iEiAuYmFjbXIudjEuR2V0SW5nZXN0aW9uSm9iUmVxdWVzdBohLmJhY21yLnYxLkdldEluZ2VzdGlvbkpvYlJlc3BvbnNlElwKEUxpc3RJbmdlc3Rpb25Kb2JzEiIuYmFjbXIudjEuTGlzdEluZ2VzdGlvbkpvYnNSZXF1ZXN0GiMuYmFjbXIudjEuTGlzdEluZ2VzdGlvbkpvYnNSZXNwb25zZRJNChFXYXRjaEluZ2VzdGlvbkpvYhIiLmJhY21yLnYxLldhdGNoSW5nZXN0aW9uSm9iUmVxdWVzdBoSLmJhY21yLnYxLkpvYkV2ZW50MAESXwoSQ2FuY2VsSW5nZXN0aW9uSm9iEiMuYmFjbXIudjEuQ2FuY2VsSW5nZXN0aW9uSm9iUmVxdWVzdBokLmJhY21yLnYxLkNhbmNlbEluZ2VzdGlvbkpvYlJlc3BvbnNlElwKEVJldHJ5SW5nZXN0aW9uSm9iEiIuYmFjbXIudjEuUmV0cnlJbmdlc3Rpb25Kb2JSZXF1ZXN0GiMuYmFjbXIudjEuUmV0cnlJbmdlc3Rpb25Kb2JSZXNwb25zZRJfChJMaXN0Sm9iQXVkaXRFdmVudHMSIy5iYWNtci52MS5MaXN0Sm9iQXVkaXRFdmVudHNSZXF1ZXN0GiQuYmFjbXIudjEuTGlzdEpvYkF1ZGl0RXZlbnRzUmVzcG9uc2USUAoNTGlzdERvY3VtZW50cxIeLmJhY21yLnYxLkxpc3REb2N1bWVudHNSZXF1ZXN0Gh8uYmFjbXIudjEuTGlzdERvY3VtZW50c1Jlc3BvbnNlEkoKC0dldERvY3VtZW50EhwuYmFjbXIudjEuR2V0RG9jdW1lbnRSZXF1ZXN0Gh0uYmFjbXIudjEuR2V0RG9jdW1lbnRSZXNwb25zZRJTCg5EZWxldGVEb2N1bWVudBIfLmJhY21yLnYxLkRlbGV0ZURvY3VtZW50UmVxdWVzdBogLmJhY21yLnYxLkRlbGV0ZURvY3VtZW50UmVzcG9uc2USUwoOQmF0Y2hHZXRDaHVua3MSHy5iYWNtci52MS5CYXRjaEdldENodW5rc1JlcXVlc3QaIC5iYWNtci52MS5CYXRjaEdldENodW5rc1Jlc3BvbnNlYgZwcm90bzM", [file_bacmr_v1_language, file_google_protobuf_timestamp]);
+  fileDesc("ChhiYWNtci92MS9pbmdlc3Rpb24ucHJvdG8SCGJhY21yLnYxIo8DCghEb2N1bWVudBIKCgJpZBgBIAEoCRINCgV0aXRsZRgCIAEoCRIQCghmaWxlbmFtZRgDIAEoCRIUCgxjb250ZW50X3R5cGUYBCABKAkSEgoKc2l6ZV9ieXRlcxgFIAEoAxIOCgZzaGEyNTYYBiABKAkSEQoJbmFtZXNwYWNlGAcgASgJEg8KB3N1YmplY3QYCCABKAkSDQoFZ3JhZGUYCSABKAkSJAoIbGFuZ3VhZ2UYCiABKA4yEi5iYWNtci52MS5MYW5ndWFnZRIoCgp2aXNpYmlsaXR5GAsgASgOMhQuYmFjbXIudjEuVmlzaWJpbGl0eRIQCghvd25lcl9pZBgMIAEoCRISCgpwYWdlX2NvdW50GA0gASgFEhMKC2NodW5rX2NvdW50GA4gASgFEhIKCnNvdXJjZV91cmwYDyABKAkSGgoSZmxhZ2dlZF9wYWdlX2NvdW50GBAgASgFEi4KCmNyZWF0ZWRfYXQYESABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIs0DCgNKb2ISCgoCaWQYASABKAkSEwoLZG9jdW1lbnRfaWQYAiABKAkSIQoFc3RhdGUYAyABKA4yEi5iYWNtci52MS5Kb2JTdGF0ZRIWCg5mYWlsdXJlX3JlYXNvbhgEIAEoCRISCgpwYWdlc19kb25lGAUgASgFEhMKC3BhZ2VzX3RvdGFsGAYgASgFEhMKC2NodW5rc19kb25lGAcgASgFEhQKDGNodW5rc190b3RhbBgIIAEoBRIWCg5wYWdlc19yZWplY3RlZBgJIAEoBRIQCghhdHRlbXB0cxgKIAEoBRIRCgluYW1lc3BhY2UYCyABKAkSDwoHc3ViamVjdBgMIAEoCRINCgVncmFkZRgNIAEoCRIkCghsYW5ndWFnZRgOIAEoDjISLmJhY21yLnYxLkxhbmd1YWdlEi4KCmNyZWF0ZWRfYXQYDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnVwZGF0ZWRfYXQYECABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjMKD25leHRfYXR0ZW1wdF9hdBgRIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAi1QEKDUpvYkF1ZGl0RXZlbnQSEAoIc2VxdWVuY2UYASABKAMSJgoKZnJvbV9zdGF0ZRgCIAEoDjISLmJhY21yLnYxLkpvYlN0YXRlEiQKCHRvX3N0YXRlGAMgASgOMhIuYmFjbXIudjEuSm9iU3RhdGUSDgoGcmVhc29uGAQgASgJEhAKCGFjdG9yX2lkGAUgASgJEhIKCnJlcXVlc3RfaWQYBiABKAkSLgoKY3JlYXRlZF9hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiwgEKBUNodW5rEgoKAmlkGAEgASgJEhMKC2RvY3VtZW50X2lkGAIgASgJEhYKDmRvY3VtZW50X3RpdGxlGAMgASgJEgwKBHBhZ2UYBCABKAUSDQoFaW5kZXgYBSABKAUSDAoEdGV4dBgGIAEoCRITCgt0b2tlbl9jb3VudBgHIAEoBRIkCghsYW5ndWFnZRgIIAEoDjISLmJhY21yLnYxLkxhbmd1YWdlEg0KBXN0YXJ0GAkgASgFEgsKA2VuZBgKIAEoBSLDAQoTQ3JlYXRlVXBsb2FkUmVxdWVzdBIQCghmaWxlbmFtZRgBIAEoCRIUCgxjb250ZW50X3R5cGUYAiABKAkSEgoKc2l6ZV9ieXRlcxgDIAEoAxIOCgZzaGEyNTYYBCABKAkSDQoFdGl0bGUYBSABKAkSKAoKdmlzaWJpbGl0eRgGIAEoDjIULmJhY21yLnYxLlZpc2liaWxpdHkSEgoKcmVxdWVzdF9pZBgHIAEoCRITCgtkb2N1bWVudF9pZBgIIAEoCSLUAQoMVXBsb2FkVGlja2V0EhEKCXVwbG9hZF9pZBgBIAEoCRILCgN1cmwYAiABKAkSDgoGbWV0aG9kGAMgASgJEjQKB2hlYWRlcnMYBCADKAsyIy5iYWNtci52MS5VcGxvYWRUaWNrZXQuSGVhZGVyc0VudHJ5Ei4KCmV4cGlyZXNfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wGi4KDEhlYWRlcnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIj4KFENyZWF0ZVVwbG9hZFJlc3BvbnNlEiYKBnRpY2tldBgBIAEoCzIWLmJhY21yLnYxLlVwbG9hZFRpY2tldCI+ChVDb21wbGV0ZVVwbG9hZFJlcXVlc3QSEQoJdXBsb2FkX2lkGAEgASgJEhIKCnJlcXVlc3RfaWQYAiABKAkiPgoWQ29tcGxldGVVcGxvYWRSZXNwb25zZRIkCghkb2N1bWVudBgBIAEoCzISLmJhY21yLnYxLkRvY3VtZW50IqoBCg5VcGxvYWRNZXRhZGF0YRIQCghmaWxlbmFtZRgBIAEoCRIUCgxjb250ZW50X3R5cGUYAiABKAkSDgoGc2hhMjU2GAMgASgJEg0KBXRpdGxlGAQgASgJEigKCnZpc2liaWxpdHkYBSABKA4yFC5iYWNtci52MS5WaXNpYmlsaXR5EhIKCnJlcXVlc3RfaWQYBiABKAkSEwoLZG9jdW1lbnRfaWQYByABKAkiXgoVVXBsb2FkRG9jdW1lbnRSZXF1ZXN0EiwKCG1ldGFkYXRhGAEgASgLMhguYmFjbXIudjEuVXBsb2FkTWV0YWRhdGFIABIPCgVjaHVuaxgCIAEoDEgAQgYKBHBhcnQiPgoWVXBsb2FkRG9jdW1lbnRSZXNwb25zZRIkCghkb2N1bWVudBgBIAEoCzISLmJhY21yLnYxLkRvY3VtZW50Ip0BChlDcmVhdGVJbmdlc3Rpb25Kb2JSZXF1ZXN0EhMKC2RvY3VtZW50X2lkGAEgASgJEhEKCW5hbWVzcGFjZRgCIAEoCRIPCgdzdWJqZWN0GAMgASgJEg0KBWdyYWRlGAQgASgJEiQKCGxhbmd1YWdlGAUgASgOMhIuYmFjbXIudjEuTGFuZ3VhZ2USEgoKcmVxdWVzdF9pZBgGIAEoCSI4ChpDcmVhdGVJbmdlc3Rpb25Kb2JSZXNwb25zZRIaCgNqb2IYASABKAsyDS5iYWNtci52MS5Kb2IiKAoWR2V0SW5nZXN0aW9uSm9iUmVxdWVzdBIOCgZqb2JfaWQYASABKAkiNQoXR2V0SW5nZXN0aW9uSm9iUmVzcG9uc2USGgoDam9iGAEgASgLMg0uYmFjbXIudjEuSm9iInkKGExpc3RJbmdlc3Rpb25Kb2JzUmVxdWVzdBIhCgVzdGF0ZRgBIAEoDjISLmJhY21yLnYxLkpvYlN0YXRlEhMKC2RvY3VtZW50X2lkGAIgASgJEhEKCXBhZ2Vfc2l6ZRgDIAEoBRISCgpwYWdlX3Rva2VuGAQgASgJIlEKGUxpc3RJbmdlc3Rpb25Kb2JzUmVzcG9uc2USGwoEam9icxgBIAMoCzINLmJhY21yLnYxLkpvYhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiKgoYV2F0Y2hJbmdlc3Rpb25Kb2JSZXF1ZXN0Eg4KBmpvYl9pZBgBIAEoCSI4CghKb2JFdmVudBIQCghzZXF1ZW5jZRgBIAEoBBIaCgNqb2IYAiABKAsyDS5iYWNtci52MS5Kb2IiPwoZQ2FuY2VsSW5nZXN0aW9uSm9iUmVxdWVzdBIOCgZqb2JfaWQYASABKAkSEgoKcmVxdWVzdF9pZBgCIAEoCSI4ChpDYW5jZWxJbmdlc3Rpb25Kb2JSZXNwb25zZRIaCgNqb2IYASABKAsyDS5iYWNtci52MS5Kb2IiPgoYUmV0cnlJbmdlc3Rpb25Kb2JSZXF1ZXN0Eg4KBmpvYl9pZBgBIAEoCRISCgpyZXF1ZXN0X2lkGAIgASgJIjcKGVJldHJ5SW5nZXN0aW9uSm9iUmVzcG9uc2USGgoDam9iGAEgASgLMg0uYmFjbXIudjEuSm9iIlIKGUxpc3RKb2JBdWRpdEV2ZW50c1JlcXVlc3QSDgoGam9iX2lkGAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJIl4KGkxpc3RKb2JBdWRpdEV2ZW50c1Jlc3BvbnNlEicKBmV2ZW50cxgBIAMoCzIXLmJhY21yLnYxLkpvYkF1ZGl0RXZlbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIpYBChRMaXN0RG9jdW1lbnRzUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDwoHc3ViamVjdBgCIAEoCRINCgVncmFkZRgDIAEoCRIkCghsYW5ndWFnZRgEIAEoDjISLmJhY21yLnYxLkxhbmd1YWdlEhEKCXBhZ2Vfc2l6ZRgFIAEoBRISCgpwYWdlX3Rva2VuGAYgASgJIlcKFUxpc3REb2N1bWVudHNSZXNwb25zZRIlCglkb2N1bWVudHMYASADKAsyEi5iYWNtci52MS5Eb2N1bWVudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiKQoSR2V0RG9jdW1lbnRSZXF1ZXN0EhMKC2RvY3VtZW50X2lkGAEgASgJIjsKE0dldERvY3VtZW50UmVzcG9uc2USJAoIZG9jdW1lbnQYASABKAsyEi5iYWNtci52MS5Eb2N1bWVudCKeAgoMRG9jdW1lbnRQYWdlEg4KBm51bWJlchgBIAEoBRIuCgd2ZXJkaWN0GAIgASgOMh0uYmFjbXIudjEuRG9jdW1lbnRQYWdlVmVyZGljdBIOCgZyZWFzb24YAyABKAkSDgoGbWV0aG9kGAQgASgJEhsKDm9jcl9jb25maWRlbmNlGAUgASgBSACIAQESDwoHcXVhbGl0eRgGIAEoARIkCghsYW5ndWFnZRgHIAEoDjISLmJhY21yLnYxLkxhbmd1YWdlEhIKCndvcmRfY291bnQYCCABKAUSGwoTcmVwZWF0c19kb2N1bWVudF9pZBgJIAEoCRIWCg5yZXBlYXRzX251bWJlchgKIAEoBUIRCg9fb2NyX2NvbmZpZGVuY2UiggEKGExpc3REb2N1bWVudFBhZ2VzUmVxdWVzdBITCgtkb2N1bWVudF9pZBgBIAEoCRIqCglzZWxlY3Rpb24YAiABKA4yFy5iYWNtci52MS5QYWdlU2VsZWN0aW9uEhEKCXBhZ2Vfc2l6ZRgDIAEoBRISCgpwYWdlX3Rva2VuGAQgASgJIlsKGUxpc3REb2N1bWVudFBhZ2VzUmVzcG9uc2USJQoFcGFnZXMYASADKAsyFi5iYWNtci52MS5Eb2N1bWVudFBhZ2USFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIkAKFURlbGV0ZURvY3VtZW50UmVxdWVzdBITCgtkb2N1bWVudF9pZBgBIAEoCRISCgpyZXF1ZXN0X2lkGAIgASgJIhgKFkRlbGV0ZURvY3VtZW50UmVzcG9uc2UiKgoVQmF0Y2hHZXRDaHVua3NSZXF1ZXN0EhEKCWNodW5rX2lkcxgBIAMoCSI5ChZCYXRjaEdldENodW5rc1Jlc3BvbnNlEh8KBmNodW5rcxgBIAMoCzIPLmJhY21yLnYxLkNodW5rKlcKClZpc2liaWxpdHkSGgoWVklTSUJJTElUWV9VTlNQRUNJRklFRBAAEhUKEVZJU0lCSUxJVFlfU0hBUkVEEAESFgoSVklTSUJJTElUWV9QUklWQVRFEAIq4wEKCEpvYlN0YXRlEhkKFUpPQl9TVEFURV9VTlNQRUNJRklFRBAAEhUKEUpPQl9TVEFURV9QRU5ESU5HEAESGAoUSk9CX1NUQVRFX0VYVFJBQ1RJTkcQAhIWChJKT0JfU1RBVEVfQ0hVTktJTkcQAxIXChNKT0JfU1RBVEVfRU1CRURESU5HEAQSFgoSSk9CX1NUQVRFX0lOREVYSU5HEAUSEwoPSk9CX1NUQVRFX1JFQURZEAYSFAoQSk9CX1NUQVRFX0ZBSUxFRBAHEhcKE0pPQl9TVEFURV9DQU5DRUxMRUQQCCrKAQoTRG9jdW1lbnRQYWdlVmVyZGljdBIlCiFET0NVTUVOVF9QQUdFX1ZFUkRJQ1RfVU5TUEVDSUZJRUQQABIhCh1ET0NVTUVOVF9QQUdFX1ZFUkRJQ1RfSU5ERVhFRBABEiAKHERPQ1VNRU5UX1BBR0VfVkVSRElDVF9SRVZJRVcQAhIiCh5ET0NVTUVOVF9QQUdFX1ZFUkRJQ1RfUkVKRUNURUQQAxIjCh9ET0NVTUVOVF9QQUdFX1ZFUkRJQ1RfRFVQTElDQVRFEAQqhQEKDVBhZ2VTZWxlY3Rpb24SHgoaUEFHRV9TRUxFQ1RJT05fVU5TUEVDSUZJRUQQABIbChdQQUdFX1NFTEVDVElPTl9MRUZUX09VVBABEhoKFlBBR0VfU0VMRUNUSU9OX0ZMQUdHRUQQAhIbChdQQUdFX1NFTEVDVElPTl9SRVBFQVRFRBADMrkKChBJbmdlc3Rpb25TZXJ2aWNlEk0KDENyZWF0ZVVwbG9hZBIdLmJhY21yLnYxLkNyZWF0ZVVwbG9hZFJlcXVlc3QaHi5iYWNtci52MS5DcmVhdGVVcGxvYWRSZXNwb25zZRJTCg5Db21wbGV0ZVVwbG9hZBIfLmJhY21yLnYxLkNvbXBsZXRlVXBsb2FkUmVxdWVzdBogLmJhY21yLnYxLkNvbXBsZXRlVXBsb2FkUmVzcG9uc2USVQoOVXBsb2FkRG9jdW1lbnQSHy5iYWNtci52MS5VcGxvYWREb2N1bWVudFJlcXVlc3QaIC5iYWNtci52MS5VcGxvYWREb2N1bWVudFJlc3BvbnNlKAESXwoSQ3JlYXRlSW5nZXN0aW9uSm9iEiMuYmFjbXIudjEuQ3JlYXRlSW5nZXN0aW9uSm9iUmVxdWVzdBokLmJhY21yLnYxLkNyZWF0ZUluZ2VzdGlvbkpvYlJlc3BvbnNlElYKD0dldEluZ2VzdGlvbkpvYhIgLmJhY21yLnYxLkdldEluZ2VzdGlvbkpvYlJlcXVlc3QaIS5iYWNtci52MS5HZXRJbmdlc3Rpb25Kb2JSZXNwb25zZRJcChFMaXN0SW5nZXN0aW9uSm9icxIiLmJhY21yLnYxLkxpc3RJbmdlc3Rpb25Kb2JzUmVxdWVzdBojLmJhY21yLnYxLkxpc3RJbmdlc3Rpb25Kb2JzUmVzcG9uc2USTQoRV2F0Y2hJbmdlc3Rpb25Kb2ISIi5iYWNtci52MS5XYXRjaEluZ2VzdGlvbkpvYlJlcXVlc3QaEi5iYWNtci52MS5Kb2JFdmVudDABEl8KEkNhbmNlbEluZ2VzdGlvbkpvYhIjLmJhY21yLnYxLkNhbmNlbEluZ2VzdGlvbkpvYlJlcXVlc3QaJC5iYWNtci52MS5DYW5jZWxJbmdlc3Rpb25Kb2JSZXNwb25zZRJcChFSZXRyeUluZ2VzdGlvbkpvYhIiLmJhY21yLnYxLlJldHJ5SW5nZXN0aW9uSm9iUmVxdWVzdBojLmJhY21yLnYxLlJldHJ5SW5nZXN0aW9uSm9iUmVzcG9uc2USXwoSTGlzdEpvYkF1ZGl0RXZlbnRzEiMuYmFjbXIudjEuTGlzdEpvYkF1ZGl0RXZlbnRzUmVxdWVzdBokLmJhY21yLnYxLkxpc3RKb2JBdWRpdEV2ZW50c1Jlc3BvbnNlElAKDUxpc3REb2N1bWVudHMSHi5iYWNtci52MS5MaXN0RG9jdW1lbnRzUmVxdWVzdBofLmJhY21yLnYxLkxpc3REb2N1bWVudHNSZXNwb25zZRJKCgtHZXREb2N1bWVudBIcLmJhY21yLnYxLkdldERvY3VtZW50UmVxdWVzdBodLmJhY21yLnYxLkdldERvY3VtZW50UmVzcG9uc2USXAoRTGlzdERvY3VtZW50UGFnZXMSIi5iYWNtci52MS5MaXN0RG9jdW1lbnRQYWdlc1JlcXVlc3QaIy5iYWNtci52MS5MaXN0RG9jdW1lbnRQYWdlc1Jlc3BvbnNlElMKDkRlbGV0ZURvY3VtZW50Eh8uYmFjbXIudjEuRGVsZXRlRG9jdW1lbnRSZXF1ZXN0GiAuYmFjbXIudjEuRGVsZXRlRG9jdW1lbnRSZXNwb25zZRJTCg5CYXRjaEdldENodW5rcxIfLmJhY21yLnYxLkJhdGNoR2V0Q2h1bmtzUmVxdWVzdBogLmJhY21yLnYxLkJhdGNoR2V0Q2h1bmtzUmVzcG9uc2ViBnByb3RvMw", [file_bacmr_v1_language, file_google_protobuf_timestamp]);
 
 /**
  * A stored document.
@@ -1267,6 +1267,160 @@ export const GetDocumentResponseSchema: GenMessage<GetDocumentResponse> = /*@__P
   messageDesc(file_bacmr_v1_ingestion, 29);
 
 /**
+ * A page as it was read and judged.
+ *
+ * @generated from message bacmr.v1.DocumentPage
+ */
+export type DocumentPage = Message<"bacmr.v1.DocumentPage"> & {
+  /**
+   * Number, from 1.
+   *
+   * @generated from field: int32 number = 1;
+   */
+  number: number;
+
+  /**
+   * What became of it.
+   *
+   * @generated from field: bacmr.v1.DocumentPageVerdict verdict = 2;
+   */
+  verdict: DocumentPageVerdict;
+
+  /**
+   * Why, in words.
+   *
+   * @generated from field: string reason = 3;
+   */
+  reason: string;
+
+  /**
+   * How it was read: `text_layer`, `reordered` (right to left), `ocr`, `markup`, `plain`.
+   *
+   * @generated from field: string method = 4;
+   */
+  method: string;
+
+  /**
+   * How sure the recognition was, 0 to 100; unset where there was none.
+   *
+   * @generated from field: optional double ocr_confidence = 5;
+   */
+  ocrConfidence?: number | undefined;
+
+  /**
+   * How good the text looks, 0 to 1.
+   *
+   * @generated from field: double quality = 6;
+   */
+  quality: number;
+
+  /**
+   * Language of the text.
+   *
+   * @generated from field: bacmr.v1.Language language = 7;
+   */
+  language: Language;
+
+  /**
+   * Length in words.
+   *
+   * @generated from field: int32 word_count = 8;
+   */
+  wordCount: number;
+
+  /**
+   * UUID of the document with the page that this one nearly repeats; empty when it repeats none.
+   *
+   * @generated from field: string repeats_document_id = 9;
+   */
+  repeatsDocumentId: string;
+
+  /**
+   * Number of that page.
+   *
+   * @generated from field: int32 repeats_number = 10;
+   */
+  repeatsNumber: number;
+};
+
+/**
+ * Describes the message bacmr.v1.DocumentPage.
+ * Use `create(DocumentPageSchema)` to create a new message.
+ */
+export const DocumentPageSchema: GenMessage<DocumentPage> = /*@__PURE__*/
+  messageDesc(file_bacmr_v1_ingestion, 30);
+
+/**
+ * A page of the list of a document's pages.
+ *
+ * @generated from message bacmr.v1.ListDocumentPagesRequest
+ */
+export type ListDocumentPagesRequest = Message<"bacmr.v1.ListDocumentPagesRequest"> & {
+  /**
+   * UUID.
+   *
+   * @generated from field: string document_id = 1;
+   */
+  documentId: string;
+
+  /**
+   * Which ones.
+   *
+   * @generated from field: bacmr.v1.PageSelection selection = 2;
+   */
+  selection: PageSelection;
+
+  /**
+   * 0 means 50, more than 200 means 200.
+   *
+   * @generated from field: int32 page_size = 3;
+   */
+  pageSize: number;
+
+  /**
+   * `next_page_token` of the page before.
+   *
+   * @generated from field: string page_token = 4;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message bacmr.v1.ListDocumentPagesRequest.
+ * Use `create(ListDocumentPagesRequestSchema)` to create a new message.
+ */
+export const ListDocumentPagesRequestSchema: GenMessage<ListDocumentPagesRequest> = /*@__PURE__*/
+  messageDesc(file_bacmr_v1_ingestion, 31);
+
+/**
+ * The pages.
+ *
+ * @generated from message bacmr.v1.ListDocumentPagesResponse
+ */
+export type ListDocumentPagesResponse = Message<"bacmr.v1.ListDocumentPagesResponse"> & {
+  /**
+   * In order.
+   *
+   * @generated from field: repeated bacmr.v1.DocumentPage pages = 1;
+   */
+  pages: DocumentPage[];
+
+  /**
+   * Empty at the end.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message bacmr.v1.ListDocumentPagesResponse.
+ * Use `create(ListDocumentPagesResponseSchema)` to create a new message.
+ */
+export const ListDocumentPagesResponseSchema: GenMessage<ListDocumentPagesResponse> = /*@__PURE__*/
+  messageDesc(file_bacmr_v1_ingestion, 32);
+
+/**
  * Which document to delete.
  *
  * @generated from message bacmr.v1.DeleteDocumentRequest
@@ -1292,7 +1446,7 @@ export type DeleteDocumentRequest = Message<"bacmr.v1.DeleteDocumentRequest"> & 
  * Use `create(DeleteDocumentRequestSchema)` to create a new message.
  */
 export const DeleteDocumentRequestSchema: GenMessage<DeleteDocumentRequest> = /*@__PURE__*/
-  messageDesc(file_bacmr_v1_ingestion, 30);
+  messageDesc(file_bacmr_v1_ingestion, 33);
 
 /**
  * Nothing to say.
@@ -1307,7 +1461,7 @@ export type DeleteDocumentResponse = Message<"bacmr.v1.DeleteDocumentResponse"> 
  * Use `create(DeleteDocumentResponseSchema)` to create a new message.
  */
 export const DeleteDocumentResponseSchema: GenMessage<DeleteDocumentResponse> = /*@__PURE__*/
-  messageDesc(file_bacmr_v1_ingestion, 31);
+  messageDesc(file_bacmr_v1_ingestion, 34);
 
 /**
  * Which chunks.
@@ -1328,7 +1482,7 @@ export type BatchGetChunksRequest = Message<"bacmr.v1.BatchGetChunksRequest"> & 
  * Use `create(BatchGetChunksRequestSchema)` to create a new message.
  */
 export const BatchGetChunksRequestSchema: GenMessage<BatchGetChunksRequest> = /*@__PURE__*/
-  messageDesc(file_bacmr_v1_ingestion, 32);
+  messageDesc(file_bacmr_v1_ingestion, 35);
 
 /**
  * The chunks.
@@ -1349,7 +1503,7 @@ export type BatchGetChunksResponse = Message<"bacmr.v1.BatchGetChunksResponse"> 
  * Use `create(BatchGetChunksResponseSchema)` to create a new message.
  */
 export const BatchGetChunksResponseSchema: GenMessage<BatchGetChunksResponse> = /*@__PURE__*/
-  messageDesc(file_bacmr_v1_ingestion, 33);
+  messageDesc(file_bacmr_v1_ingestion, 36);
 
 /**
  * Who sees a document.
@@ -1460,6 +1614,95 @@ export enum JobState {
  */
 export const JobStateSchema: GenEnum<JobState> = /*@__PURE__*/
   enumDesc(file_bacmr_v1_ingestion, 1);
+
+/**
+ * What became of a page that was read.
+ *
+ * @generated from enum bacmr.v1.DocumentPageVerdict
+ */
+export enum DocumentPageVerdict {
+  /**
+   * Not judged yet.
+   *
+   * @generated from enum value: DOCUMENT_PAGE_VERDICT_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Searched; with a reason, a person should look at it all the same.
+   *
+   * @generated from enum value: DOCUMENT_PAGE_VERDICT_INDEXED = 1;
+   */
+  INDEXED = 1,
+
+  /**
+   * Left out until a person has looked: its text cannot be trusted.
+   *
+   * @generated from enum value: DOCUMENT_PAGE_VERDICT_REVIEW = 2;
+   */
+  REVIEW = 2,
+
+  /**
+   * Left out: empty, short, repetitive or in a foreign language.
+   *
+   * @generated from enum value: DOCUMENT_PAGE_VERDICT_REJECTED = 3;
+   */
+  REJECTED = 3,
+
+  /**
+   * Left out: the document has it already.
+   *
+   * @generated from enum value: DOCUMENT_PAGE_VERDICT_DUPLICATE = 4;
+   */
+  DUPLICATE = 4,
+}
+
+/**
+ * Describes the enum bacmr.v1.DocumentPageVerdict.
+ */
+export const DocumentPageVerdictSchema: GenEnum<DocumentPageVerdict> = /*@__PURE__*/
+  enumDesc(file_bacmr_v1_ingestion, 2);
+
+/**
+ * Which pages to list.
+ *
+ * @generated from enum bacmr.v1.PageSelection
+ */
+export enum PageSelection {
+  /**
+   * Not set: all.
+   *
+   * @generated from enum value: PAGE_SELECTION_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Those that are not searched, as `Job.pages_rejected` counts them.
+   *
+   * @generated from enum value: PAGE_SELECTION_LEFT_OUT = 1;
+   */
+  LEFT_OUT = 1,
+
+  /**
+   * Those that a person should look at, as `Document.flagged_page_count` counts them.
+   *
+   * @generated from enum value: PAGE_SELECTION_FLAGGED = 2;
+   */
+  FLAGGED = 2,
+
+  /**
+   * Those that nearly repeat another page, of this document or another.
+   *
+   * @generated from enum value: PAGE_SELECTION_REPEATED = 3;
+   */
+  REPEATED = 3,
+}
+
+/**
+ * Describes the enum bacmr.v1.PageSelection.
+ */
+export const PageSelectionSchema: GenEnum<PageSelection> = /*@__PURE__*/
+  enumDesc(file_bacmr_v1_ingestion, 3);
 
 /**
  * Uploads, ingestion jobs and documents.
@@ -1586,6 +1829,17 @@ export const IngestionService: GenService<{
     methodKind: "unary";
     input: typeof GetDocumentRequestSchema;
     output: typeof GetDocumentResponseSchema;
+  },
+  /**
+   * Lists what became of the pages of a document, in order: searched or left out, why, and which page they repeat. For its
+   * owner and operators.
+   *
+   * @generated from rpc bacmr.v1.IngestionService.ListDocumentPages
+   */
+  listDocumentPages: {
+    methodKind: "unary";
+    input: typeof ListDocumentPagesRequestSchema;
+    output: typeof ListDocumentPagesResponseSchema;
   },
   /**
    * Deletes a document with its chunks, vectors and file.
