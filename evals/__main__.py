@@ -9,7 +9,7 @@ import time
 from importlib import import_module
 from pathlib import Path
 
-TOPICS = ("retrieval", "crosslingual", "answers", "language", "duplicates", "pages", "tokens", "pdf")
+TOPICS = ("retrieval", "crosslingual", "answers", "quizzes", "language", "duplicates", "pages", "tokens", "pdf")
 
 
 def main() -> int:

@@ -102,6 +102,15 @@ def test_the_topic_comes_first():
     assert "catalyseur" in draft.quote
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_what_the_search_puts_first_is_asked_about_first(first):
+    sentences = FRENCH.split(". ")[3].rstrip(".") + ".", FRENCH.split(". ")[2].rstrip(".") + "."
+    ordered = (sentences[first], sentences[1 - first])
+    sources = tuple(Source(number, text, "Livre", 1) for number, text in enumerate(ordered, 1))
+    asked = QuizTask("révision de biologie", sources, Language.FRENCH, 1, (QuestionKind.CLOZE,), "medium", 4000, 1)
+    assert [draft.source_number for draft in write(asked)] == [1]
+
+
 def test_no_more_questions_than_asked_for(lesson):
     assert len(list(write(task(*lesson, count=3)))) == 3
 
