@@ -170,6 +170,17 @@ def test_old_metric_names_are_mapped_to_metrics_that_exist(
     assert all(new == old.replace("pinecone_", "milvus_") for old, new in mapped.items())
 
 
+def test_every_criterion_names_tests_that_exist(root: Path) -> None:
+    text = (root / "docs/acceptance.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (T\d+) \| .+ \| (`tests/.+) \|$", text, flags=re.MULTILINE)
+    assert [number for number, _ in rows] == [f"T{number}" for number in range(1, 35)]
+    for number, shown_by in rows:
+        file = ""
+        for path, test in re.findall(r"`(tests/[\w/]+\.py)?::(\w+)`", shown_by):
+            file = path or file
+            assert re.search(rf"^(async )?def {test}\(", (root / file).read_text(), flags=re.MULTILINE), number
+
+
 def test_the_checks_of_the_books_are_all_explained(root: Path) -> None:
     checks = (root / "migrations/sql/0003_wallet_checks.sql").read_text()
     made = set(re.findall(r"SELECT '(\w+)', t FROM", checks)) | {usage.CHECK}
