@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
-from server.caller import Role, current
+from server.caller import Role, acting_as, current, system
 from server.database.once import Once
 from server.database.pages import Page, cut, page_size, position
 from server.database.pool import Connection, Database
@@ -16,8 +16,12 @@ from server.quiz.grading import FULL_SCORE, Answer, grade
 from server.quiz.making import QuizMaker, QuizRequest
 from server.quiz.question import Question, Quiz
 from server.quiz.reviews import Recall, recall_of, review
+from server.quiz.statistics import QuizStatistics, statistics_of
 from server.quiz.store import QuizStore
 from server.refusal import Forbidden, IllegalState, Invalid, NotFound, NotSignedIn, Violation
+
+MOST_PEOPLE = 2_000
+"""The latest people whose answers statistics are made of: more would change no figure worth reading."""
 
 
 def _now() -> datetime:
@@ -119,6 +123,17 @@ class QuizService:
         async with self._database.transaction() as connection:
             rows = await self._store.attempts(connection, user_id, quiz_id, after, size + 1)
         return cut(rows, size, filters, lambda attempt: (attempt.started_at, attempt.id))
+
+    async def statistics(self, quiz_id: UUID) -> QuizStatistics:
+        """Return how people fared with a quiz. Raises NotFound, and Forbidden for all but its teacher and operators."""
+        quiz = await self._find(quiz_id)
+        if not _sees_keys(quiz):
+            raise Forbidden("Only the teacher who owns the quiz may see how people fared.")
+        # An attempt is its maker's own to see; what leaves here are sums over a group.
+        with acting_as(replace(system(current().request_id), deadline_at=current().deadline_at)):
+            async with self._database.transaction() as connection:
+                given = await self._store.first_given(connection, quiz_id, quiz.owner_id, MOST_PEOPLE)
+        return statistics_of(quiz.questions, given)
 
     async def progress(self, subject: str) -> list[TopicProgress]:
         """Return the caller's mastery by topic, weakest first."""

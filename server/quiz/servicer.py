@@ -107,6 +107,26 @@ class QuizServicer(quiz_pb2_grpc.QuizServiceServicer):
             attempts=[_attempt(attempt) for attempt in page.items], next_page_token=page.next_page_token
         )
 
+    async def GetQuizStatistics(
+        self, request: quiz_pb2.GetQuizStatisticsRequest, context: Context
+    ) -> quiz_pb2.GetQuizStatisticsResponse:
+        """Tell how people fared with a quiz."""
+        found = await self._service.statistics(UUID(request.quiz_id))
+        return quiz_pb2.GetQuizStatisticsResponse(
+            people_count=found.people,
+            mean_score=found.mean_score,
+            questions=[
+                quiz_pb2.QuestionStatistics(
+                    question=_question(each.question),
+                    facility=each.facility,
+                    discrimination=each.discrimination,
+                    option_counts=each.chosen,
+                    unanswered_count=each.unanswered,
+                )
+                for each in found.questions
+            ],
+        )
+
     async def GetProgress(self, request: quiz_pb2.GetProgressRequest, context: Context) -> quiz_pb2.GetProgressResponse:
         """Return mastery by topic."""
         topics = await self._service.progress(request.subject)

@@ -91,6 +91,11 @@ _SUBMIT = text(
     " WHERE id = :attempt_id"
 )
 _GIVEN = text("SELECT CAST(answers AS text) FROM quiz_attempt WHERE id = :attempt_id")
+_FIRST_GIVEN = text(
+    "SELECT CAST(answers AS text) FROM (SELECT DISTINCT ON (user_id) answers, submitted_at FROM quiz_attempt"
+    " WHERE quiz_id = :quiz_id AND submitted_at IS NOT NULL AND user_id <> :owner_id ORDER BY user_id, submitted_at)"
+    " AS firsts ORDER BY submitted_at DESC LIMIT :people"
+)
 _ATTEMPT_PAGE = text(
     f"""
     SELECT {_ATTEMPT_COLUMNS} FROM quiz_attempt a JOIN quiz q ON q.id = a.quiz_id
@@ -275,6 +280,13 @@ class QuizStore:
         """Return what was answered in a submitted attempt."""
         stored = (await connection.execute(_GIVEN, {"attempt_id": attempt_id})).scalar_one()
         return _ANSWERS.validate_json(stored)
+
+    async def first_given(
+        self, connection: AsyncConnection, quiz_id: UUID, owner_id: UUID, people: int
+    ) -> list[tuple[Answer, ...]]:
+        """Return what each of the latest people answered in their first submitted attempt; not the owner."""
+        values = {"quiz_id": quiz_id, "owner_id": owner_id, "people": people}
+        return [_ANSWERS.validate_json(stored) for stored in (await connection.execute(_FIRST_GIVEN, values)).scalars()]
 
     async def attempts(
         self,

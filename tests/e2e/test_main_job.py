@@ -126,6 +126,32 @@ async def test_a_quiz_is_made_from_the_same_pages_and_graded_with_its_evidence(s
     assert all(re.sub(r"\W+", "", r.question.key.evidence.quote) in source for r in graded.results)
 
 
+async def test_how_a_group_fared_with_a_quiz_is_told_from_five_people_on(server, student, operator):
+    made = quiz_pb2.GenerateQuizRequest(topic="les lois de Newton", question_count=2, request_id=request_id())
+    quiz = [event async for event in student.quiz.GenerateQuiz(made)][-1].completed.quiz
+    await operator.quiz.PublishQuiz(quiz_pb2.PublishQuizRequest(quiz_id=quiz.id, published=True))
+    wanted, counts = quiz_pb2.GetQuizStatisticsRequest(quiz_id=quiz.id), []
+    for _ in range(5):
+        async with BacmrClient(server.target) as other:
+            await other.sign_up(f"{uuid4()}@example.org", "a long enough password")
+            start = quiz_pb2.StartAttemptRequest(quiz_id=quiz.id, request_id=request_id())
+            attempt = (await other.quiz.StartAttempt(start)).attempt
+            await other.quiz.SubmitAttempt(
+                quiz_pb2.SubmitAttemptRequest(attempt_id=attempt.id, request_id=request_id())
+            )
+        counts.append((found := await operator.quiz.GetQuizStatistics(wanted)).people_count)
+    assert counts == [0, 0, 0, 0, 5]
+    assert [(each.question.number, each.facility, each.unanswered_count) for each in found.questions] == [
+        (1, 0.0, 5),
+        (2, 0.0, 5),
+    ]
+    assert all(each.question.key.evidence.quote for each in found.questions)
+    assert not any(each.HasField("discrimination") for each in found.questions)
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await student.quiz.GetQuizStatistics(wanted)
+    assert refusal(error.value).reason == "ROLE_NOT_ALLOWED"
+
+
 async def test_an_operator_sees_the_whole_story_of_a_question(student, operator):
     asked = request_id()
     await answer(student, FRENCH, request_id=asked)

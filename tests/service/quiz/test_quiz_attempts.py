@@ -160,3 +160,52 @@ async def test_a_deleted_quiz_is_gone_and_its_grades_stay(room, student, quiz_id
             await room.service.quiz(quiz_id)
         attempts = await room.service.attempts(None, size=0, page_token="")
     assert [item.score for item in attempts.items] == [2.0]
+
+
+@pytest_asyncio.fixture
+async def taught(room, make_user):
+    """A published quiz and the teacher who owns it."""
+    teacher = make_user(role="teacher", tokens=20_000)
+    with acting_as(teacher):
+        quiz_id = (await room.generate(request()))[0].quiz_id
+        await room.service.publish(quiz_id, published=True)
+    return teacher, quiz_id
+
+
+async def attempt_of(room, who, quiz_id, chosen):
+    with acting_as(who):
+        attempt, questions = await room.service.start_attempt(quiz_id, uuid4())
+        given = [Answer(question.id, chosen=(chosen,)) for question in questions]
+        await room.service.submit_attempt(attempt.id, given, uuid4())
+
+
+async def test_a_teacher_sees_how_a_group_fared_by_first_attempts_alone(room, make_user, taught):
+    teacher, quiz_id = taught
+    people = [make_user() for _ in range(5)]
+    for place, who in enumerate(people):
+        await attempt_of(room, who, quiz_id, chosen=0 if place else 1)
+    await attempt_of(room, people[0], quiz_id, chosen=0)
+    await attempt_of(room, teacher, quiz_id, chosen=0)
+    with acting_as(teacher):
+        found = await room.service.statistics(quiz_id)
+    assert (found.people, found.mean_score) == (5, 0.8)
+    assert [each.chosen for each in found.questions] == [(4, 1, 0), (4, 1, 0)]
+
+
+async def test_a_group_of_four_is_not_told_of(room, make_user, taught):
+    teacher, quiz_id = taught
+    for _ in range(4):
+        await attempt_of(room, make_user(), quiz_id, chosen=0)
+    with acting_as(teacher):
+        assert (await room.service.statistics(quiz_id)).people == 0
+
+
+async def test_how_a_group_fared_is_for_its_teacher_and_operators(room, make_user, taught):
+    _, quiz_id = taught
+    for who in (make_user(), make_user(role="teacher")):
+        with acting_as(who), pytest.raises(Forbidden):
+            await room.service.statistics(quiz_id)
+    with acting_as(make_user(role="admin")):
+        assert (await room.service.statistics(quiz_id)).people == 0
+        with pytest.raises(NotFound):
+            await room.service.statistics(uuid4())

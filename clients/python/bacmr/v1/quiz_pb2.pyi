@@ -1066,6 +1066,106 @@ class ListAttemptsResponse(_message.Message):
 Global___ListAttemptsResponse: _TypeAlias = ListAttemptsResponse  # noqa: Y015
 
 @_typing.final
+class GetQuizStatisticsRequest(_message.Message):
+    """Which quiz."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUIZ_ID_FIELD_NUMBER: _builtins.int
+    quiz_id: _builtins.str
+    """UUID."""
+    def __init__(
+        self,
+        *,
+        quiz_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["quiz_id", b"quiz_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetQuizStatisticsRequest: _TypeAlias = GetQuizStatisticsRequest  # noqa: Y015
+
+@_typing.final
+class QuestionStatistics(_message.Message):
+    """How people fared with one question."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUESTION_FIELD_NUMBER: _builtins.int
+    FACILITY_FIELD_NUMBER: _builtins.int
+    DISCRIMINATION_FIELD_NUMBER: _builtins.int
+    OPTION_COUNTS_FIELD_NUMBER: _builtins.int
+    UNANSWERED_COUNT_FIELD_NUMBER: _builtins.int
+    facility: _builtins.float
+    """Mean score, 0 to 1: how easy it is."""
+    discrimination: _builtins.float
+    """Correlation of its score with that of all other questions, -1 to 1: below 0 those who know more miss it, so that its
+    key or its wording should be looked at. Unset where all scored alike.
+    """
+    unanswered_count: _builtins.int
+    """How many gave no answer."""
+    @_builtins.property
+    def question(self) -> Global___Question:
+        """The question with its key."""
+
+    @_builtins.property
+    def option_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """How many chose each option; empty for questions without options."""
+
+    def __init__(
+        self,
+        *,
+        question: Global___Question | None = ...,
+        facility: _builtins.float = ...,
+        discrimination: _builtins.float | None = ...,
+        option_counts: _abc.Iterable[_builtins.int] | None = ...,
+        unanswered_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_discrimination", b"_discrimination", "discrimination", b"discrimination", "question", b"question"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_discrimination", b"_discrimination", "discrimination", b"discrimination", "facility", b"facility", "option_counts", b"option_counts", "question", b"question", "unanswered_count", b"unanswered_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__discrimination: _TypeAlias = _typing.Literal["discrimination"]  # noqa: Y015
+    _WhichOneofArgType__discrimination: _TypeAlias = _typing.Literal["_discrimination", b"_discrimination"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__discrimination) -> _WhichOneofReturnType__discrimination | None: ...
+
+Global___QuestionStatistics: _TypeAlias = QuestionStatistics  # noqa: Y015
+
+@_typing.final
+class GetQuizStatisticsResponse(_message.Message):
+    """How people fared."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEOPLE_COUNT_FIELD_NUMBER: _builtins.int
+    MEAN_SCORE_FIELD_NUMBER: _builtins.int
+    QUESTIONS_FIELD_NUMBER: _builtins.int
+    people_count: _builtins.int
+    """People who submitted an attempt; 0, and nothing else set, while they are fewer than five."""
+    mean_score: _builtins.float
+    """Mean share of the points, 0 to 1."""
+    @_builtins.property
+    def questions(self) -> _containers.RepeatedCompositeFieldContainer[Global___QuestionStatistics]:
+        """In the order of the quiz."""
+
+    def __init__(
+        self,
+        *,
+        people_count: _builtins.int = ...,
+        mean_score: _builtins.float = ...,
+        questions: _abc.Iterable[Global___QuestionStatistics] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mean_score", b"mean_score", "people_count", b"people_count", "questions", b"questions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetQuizStatisticsResponse: _TypeAlias = GetQuizStatisticsResponse  # noqa: Y015
+
+@_typing.final
 class GetProgressRequest(_message.Message):
     """Whose progress."""
 

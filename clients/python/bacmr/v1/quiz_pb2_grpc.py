@@ -75,6 +75,11 @@ class QuizServiceStub:
                 request_serializer=bacmr_dot_v1_dot_quiz__pb2.ListAttemptsRequest.SerializeToString,
                 response_deserializer=bacmr_dot_v1_dot_quiz__pb2.ListAttemptsResponse.FromString,
                 _registered_method=True)
+        self.GetQuizStatistics = channel.unary_unary(
+                '/bacmr.v1.QuizService/GetQuizStatistics',
+                request_serializer=bacmr_dot_v1_dot_quiz__pb2.GetQuizStatisticsRequest.SerializeToString,
+                response_deserializer=bacmr_dot_v1_dot_quiz__pb2.GetQuizStatisticsResponse.FromString,
+                _registered_method=True)
         self.GetProgress = channel.unary_unary(
                 '/bacmr.v1.QuizService/GetProgress',
                 request_serializer=bacmr_dot_v1_dot_quiz__pb2.GetProgressRequest.SerializeToString,
@@ -157,6 +162,14 @@ class QuizServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetQuizStatistics(self, request, context):
+        """Tells how people fared with a quiz, question by question, for its teacher and operators: never of fewer than five.
+        Each person's first submitted attempt counts, the owner's own do not.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetProgress(self, request, context):
         """Returns the caller's mastery by subject and topic.
         """
@@ -227,6 +240,11 @@ def add_QuizServiceServicer_to_server(servicer, server):
                     servicer.ListAttempts,
                     request_deserializer=bacmr_dot_v1_dot_quiz__pb2.ListAttemptsRequest.FromString,
                     response_serializer=bacmr_dot_v1_dot_quiz__pb2.ListAttemptsResponse.SerializeToString,
+            ),
+            'GetQuizStatistics': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetQuizStatistics,
+                    request_deserializer=bacmr_dot_v1_dot_quiz__pb2.GetQuizStatisticsRequest.FromString,
+                    response_serializer=bacmr_dot_v1_dot_quiz__pb2.GetQuizStatisticsResponse.SerializeToString,
             ),
             'GetProgress': grpc.unary_unary_rpc_method_handler(
                     servicer.GetProgress,
@@ -466,6 +484,33 @@ class QuizService:
             '/bacmr.v1.QuizService/ListAttempts',
             bacmr_dot_v1_dot_quiz__pb2.ListAttemptsRequest.SerializeToString,
             bacmr_dot_v1_dot_quiz__pb2.ListAttemptsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetQuizStatistics(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bacmr.v1.QuizService/GetQuizStatistics',
+            bacmr_dot_v1_dot_quiz__pb2.GetQuizStatisticsRequest.SerializeToString,
+            bacmr_dot_v1_dot_quiz__pb2.GetQuizStatisticsResponse.FromString,
             options,
             channel_credentials,
             insecure,

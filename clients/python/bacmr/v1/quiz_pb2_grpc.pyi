@@ -49,6 +49,10 @@ class QuizServiceStub:
     """Grades an attempt, once, with explanations and evidence."""
     ListAttempts: _grpc.UnaryUnaryMultiCallable[_quiz_pb2.ListAttemptsRequest, _quiz_pb2.ListAttemptsResponse]
     """Lists the caller's attempts, newest first."""
+    GetQuizStatistics: _grpc.UnaryUnaryMultiCallable[_quiz_pb2.GetQuizStatisticsRequest, _quiz_pb2.GetQuizStatisticsResponse]
+    """Tells how people fared with a quiz, question by question, for its teacher and operators: never of fewer than five.
+    Each person's first submitted attempt counts, the owner's own do not.
+    """
     GetProgress: _grpc.UnaryUnaryMultiCallable[_quiz_pb2.GetProgressRequest, _quiz_pb2.GetProgressResponse]
     """Returns the caller's mastery by subject and topic."""
     ListDueReviews: _grpc.UnaryUnaryMultiCallable[_quiz_pb2.ListDueReviewsRequest, _quiz_pb2.ListDueReviewsResponse]
@@ -79,6 +83,10 @@ class QuizServiceAsyncStub(QuizServiceStub):
     """Grades an attempt, once, with explanations and evidence."""
     ListAttempts: _aio.UnaryUnaryMultiCallable[_quiz_pb2.ListAttemptsRequest, _quiz_pb2.ListAttemptsResponse]  # type: ignore[assignment]
     """Lists the caller's attempts, newest first."""
+    GetQuizStatistics: _aio.UnaryUnaryMultiCallable[_quiz_pb2.GetQuizStatisticsRequest, _quiz_pb2.GetQuizStatisticsResponse]  # type: ignore[assignment]
+    """Tells how people fared with a quiz, question by question, for its teacher and operators: never of fewer than five.
+    Each person's first submitted attempt counts, the owner's own do not.
+    """
     GetProgress: _aio.UnaryUnaryMultiCallable[_quiz_pb2.GetProgressRequest, _quiz_pb2.GetProgressResponse]  # type: ignore[assignment]
     """Returns the caller's mastery by subject and topic."""
     ListDueReviews: _aio.UnaryUnaryMultiCallable[_quiz_pb2.ListDueReviewsRequest, _quiz_pb2.ListDueReviewsResponse]  # type: ignore[assignment]
@@ -146,6 +154,15 @@ class QuizServiceServicer:
         context: _ServicerContext,
     ) -> _typing.Union[_quiz_pb2.ListAttemptsResponse, _abc.Awaitable[_quiz_pb2.ListAttemptsResponse]]:
         """Lists the caller's attempts, newest first."""
+
+    def GetQuizStatistics(
+        self,
+        request: _quiz_pb2.GetQuizStatisticsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_quiz_pb2.GetQuizStatisticsResponse, _abc.Awaitable[_quiz_pb2.GetQuizStatisticsResponse]]:
+        """Tells how people fared with a quiz, question by question, for its teacher and operators: never of fewer than five.
+        Each person's first submitted attempt counts, the owner's own do not.
+        """
 
     def GetProgress(
         self,

@@ -20,7 +20,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file bacmr/v1/quiz.proto.
  */
 export const file_bacmr_v1_quiz: GenFile = /*@__PURE__*/
-  fileDesc("ChNiYWNtci92MS9xdWl6LnByb3RvEghiYWNtci52MSKCAQoIRXZpZGVuY2USEAoIY2h1bmtfaWQYASABKAkSEwoLZG9jdW1lbnRfaWQYAiABKAkSFgoOZG9jdW1lbnRfdGl0bGUYAyABKAkSDAoEcGFnZRgEIAEoBRINCgVxdW90ZRgFIAEoCRINCgVzdGFydBgGIAEoBRILCgNlbmQYByABKAUidwoJQW5zd2VyS2V5EhcKD2NvcnJlY3Rfb3B0aW9ucxgBIAMoBRIWCg5hY2NlcHRlZF90ZXh0cxgCIAMoCRITCgtleHBsYW5hdGlvbhgDIAEoCRIkCghldmlkZW5jZRgEIAEoCzISLmJhY21yLnYxLkV2aWRlbmNlIpwBCghRdWVzdGlvbhIKCgJpZBgBIAEoCRIOCgZudW1iZXIYAiABKAUSJAoEa2luZBgDIAEoDjIWLmJhY21yLnYxLlF1ZXN0aW9uS2luZBIMCgRzdGVtGAQgASgJEg8KB29wdGlvbnMYBSADKAkSDQoFdG9waWMYBiABKAkSIAoDa2V5GAcgASgLMhMuYmFjbXIudjEuQW5zd2VyS2V5Iv4BCgRRdWl6EgoKAmlkGAEgASgJEg0KBXRpdGxlGAIgASgJEiQKCGxhbmd1YWdlGAMgASgOMhIuYmFjbXIudjEuTGFuZ3VhZ2USKAoKZGlmZmljdWx0eRgEIAEoDjIULmJhY21yLnYxLkRpZmZpY3VsdHkSDwoHc3ViamVjdBgFIAEoCRIQCghvd25lcl9pZBgGIAEoCRIRCglwdWJsaXNoZWQYByABKAgSJQoJcXVlc3Rpb25zGAggAygLMhIuYmFjbXIudjEuUXVlc3Rpb24SLgoKY3JlYXRlZF9hdBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAigwIKE0dlbmVyYXRlUXVpelJlcXVlc3QSDQoFdG9waWMYASABKAkSJwoHZmlsdGVycxgCIAEoCzIWLmJhY21yLnYxLkNvcnB1c0ZpbHRlchIRCgljaHVua19pZHMYAyADKAkSFgoOcXVlc3Rpb25fY291bnQYBCABKAUSJQoFa2luZHMYBSADKA4yFi5iYWNtci52MS5RdWVzdGlvbktpbmQSKAoKZGlmZmljdWx0eRgGIAEoDjIULmJhY21yLnYxLkRpZmZpY3VsdHkSJAoIbGFuZ3VhZ2UYByABKA4yEi5iYWNtci52MS5MYW5ndWFnZRISCgpyZXF1ZXN0X2lkGAggASgJIqgCCglRdWl6RXZlbnQSEAoIc2VxdWVuY2UYASABKAQSKAoHc3RhcnRlZBgCIAEoCzIVLmJhY21yLnYxLlF1aXpTdGFydGVkSAASKgoIcHJvZ3Jlc3MYAyABKAsyFi5iYWNtci52MS5RdWl6UHJvZ3Jlc3NIABImCghxdWVzdGlvbhgEIAEoCzISLmJhY21yLnYxLlF1ZXN0aW9uSAASJgoIZGVncmFkZWQYBSABKAsyEi5iYWNtci52MS5EZWdyYWRlZEgAEiwKCWhlYXJ0YmVhdBgGIAEoCzIXLmJhY21yLnYxLlF1aXpIZWFydGJlYXRIABIsCgljb21wbGV0ZWQYByABKAsyFy5iYWNtci52MS5RdWl6Q29tcGxldGVkSABCBwoFZXZlbnQiUQoLUXVpelN0YXJ0ZWQSDwoHcXVpel9pZBgBIAEoCRIWCg5yZXNlcnZhdGlvbl9pZBgCIAEoCRIZChFtYXhfY2hhcmdlX3Rva2VucxgDIAEoAyIdCgxRdWl6UHJvZ3Jlc3MSDQoFc3RhZ2UYASABKAkiDwoNUXVpekhlYXJ0YmVhdCJ7Cg1RdWl6Q29tcGxldGVkEhwKBHF1aXoYASABKAsyDi5iYWNtci52MS5RdWl6EhkKEWRyb3BwZWRfcXVlc3Rpb25zGAIgASgFEiIKB3JlY2VpcHQYAyABKAsyES5iYWNtci52MS5SZWNlaXB0Eg0KBW1vZGVsGAQgASgJIiEKDkdldFF1aXpSZXF1ZXN0Eg8KB3F1aXpfaWQYASABKAkiLwoPR2V0UXVpelJlc3BvbnNlEhwKBHF1aXoYASABKAsyDi5iYWNtci52MS5RdWl6IloKEkxpc3RRdWl6emVzUmVxdWVzdBIPCgdzdWJqZWN0GAEgASgJEgwKBG1pbmUYAiABKAgSEQoJcGFnZV9zaXplGAMgASgFEhIKCnBhZ2VfdG9rZW4YBCABKAkiTwoTTGlzdFF1aXp6ZXNSZXNwb25zZRIfCgdxdWl6emVzGAEgAygLMg4uYmFjbXIudjEuUXVpehIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiOAoRRGVsZXRlUXVpelJlcXVlc3QSDwoHcXVpel9pZBgBIAEoCRISCgpyZXF1ZXN0X2lkGAIgASgJIhQKEkRlbGV0ZVF1aXpSZXNwb25zZSJMChJQdWJsaXNoUXVpelJlcXVlc3QSDwoHcXVpel9pZBgBIAEoCRIRCglwdWJsaXNoZWQYAiABKAgSEgoKcmVxdWVzdF9pZBgDIAEoCSIzChNQdWJsaXNoUXVpelJlc3BvbnNlEhwKBHF1aXoYASABKAsyDi5iYWNtci52MS5RdWl6Ir4BCgdBdHRlbXB0EgoKAmlkGAEgASgJEg8KB3F1aXpfaWQYAiABKAkSEgoKcXVpel90aXRsZRgDIAEoCRIuCgpzdGFydGVkX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIwCgxzdWJtaXR0ZWRfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg0KBXNjb3JlGAYgASgBEhEKCW1heF9zY29yZRgHIAEoASI6ChNTdGFydEF0dGVtcHRSZXF1ZXN0Eg8KB3F1aXpfaWQYASABKAkSEgoKcmVxdWVzdF9pZBgCIAEoCSJhChRTdGFydEF0dGVtcHRSZXNwb25zZRIiCgdhdHRlbXB0GAEgASgLMhEuYmFjbXIudjEuQXR0ZW1wdBIlCglxdWVzdGlvbnMYAiADKAsyEi5iYWNtci52MS5RdWVzdGlvbiJLCg5RdWVzdGlvbkFuc3dlchITCgtxdWVzdGlvbl9pZBgBIAEoCRIWCg5jaG9zZW5fb3B0aW9ucxgCIAMoBRIMCgR0ZXh0GAMgASgJImkKFFN1Ym1pdEF0dGVtcHRSZXF1ZXN0EhIKCmF0dGVtcHRfaWQYASABKAkSKQoHYW5zd2VycxgCIAMoCzIYLmJhY21yLnYxLlF1ZXN0aW9uQW5zd2VyEhIKCnJlcXVlc3RfaWQYAyABKAkigAEKDlF1ZXN0aW9uUmVzdWx0EiQKCHF1ZXN0aW9uGAEgASgLMhIuYmFjbXIudjEuUXVlc3Rpb24SDwoHY29ycmVjdBgCIAEoCBINCgVzY29yZRgDIAEoARIoCgZhbnN3ZXIYBCABKAsyGC5iYWNtci52MS5RdWVzdGlvbkFuc3dlciJmChVTdWJtaXRBdHRlbXB0UmVzcG9uc2USIgoHYXR0ZW1wdBgBIAEoCzIRLmJhY21yLnYxLkF0dGVtcHQSKQoHcmVzdWx0cxgCIAMoCzIYLmJhY21yLnYxLlF1ZXN0aW9uUmVzdWx0Ik0KE0xpc3RBdHRlbXB0c1JlcXVlc3QSDwoHcXVpel9pZBgBIAEoCRIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCSJUChRMaXN0QXR0ZW1wdHNSZXNwb25zZRIjCghhdHRlbXB0cxgBIAMoCzIRLmJhY21yLnYxLkF0dGVtcHQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIiUKEkdldFByb2dyZXNzUmVxdWVzdBIPCgdzdWJqZWN0GAEgASgJImMKDVRvcGljUHJvZ3Jlc3MSDwoHc3ViamVjdBgBIAEoCRINCgV0b3BpYxgCIAEoCRIQCghhbnN3ZXJlZBgDIAEoBRIPCgdjb3JyZWN0GAQgASgFEg8KB21hc3RlcnkYBSABKAEiPgoTR2V0UHJvZ3Jlc3NSZXNwb25zZRInCgZ0b3BpY3MYASADKAsyFy5iYWNtci52MS5Ub3BpY1Byb2dyZXNzIj4KFUxpc3REdWVSZXZpZXdzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCSJyCgZSZXZpZXcSJAoIcXVlc3Rpb24YASABKAsyEi5iYWNtci52MS5RdWVzdGlvbhIqCgZkdWVfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhYKDnN0YWJpbGl0eV9kYXlzGAMgASgBIlQKFkxpc3REdWVSZXZpZXdzUmVzcG9uc2USIQoHcmV2aWV3cxgBIAMoCzIQLmJhY21yLnYxLlJldmlldxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiYgoVUmV2aWV3UXVlc3Rpb25SZXF1ZXN0EhMKC3F1ZXN0aW9uX2lkGAEgASgJEiAKBnJlY2FsbBgCIAEoDjIQLmJhY21yLnYxLlJlY2FsbBISCgpyZXF1ZXN0X2lkGAMgASgJIjoKFlJldmlld1F1ZXN0aW9uUmVzcG9uc2USIAoGcmV2aWV3GAEgASgLMhAuYmFjbXIudjEuUmV2aWV3IkoKEUV4cG9ydFF1aXpSZXF1ZXN0Eg8KB3F1aXpfaWQYASABKAkSJAoGZm9ybWF0GAIgASgOMhQuYmFjbXIudjEuUXVpekZvcm1hdCJNChJFeHBvcnRRdWl6UmVzcG9uc2USEAoIZmlsZW5hbWUYASABKAkSFAoMY29udGVudF90eXBlGAIgASgJEg8KB2NvbnRlbnQYAyABKAwqyAEKDFF1ZXN0aW9uS2luZBIdChlRVUVTVElPTl9LSU5EX1VOU1BFQ0lGSUVEEAASHwobUVVFU1RJT05fS0lORF9TSU5HTEVfQ0hPSUNFEAESIQodUVVFU1RJT05fS0lORF9NVUxUSVBMRV9DSE9JQ0UQAhIcChhRVUVTVElPTl9LSU5EX1RSVUVfRkFMU0UQAxIXChNRVUVTVElPTl9LSU5EX0NMT1pFEAQSHgoaUVVFU1RJT05fS0lORF9TSE9SVF9BTlNXRVIQBSppCgpEaWZmaWN1bHR5EhoKFkRJRkZJQ1VMVFlfVU5TUEVDSUZJRUQQABITCg9ESUZGSUNVTFRZX0VBU1kQARIVChFESUZGSUNVTFRZX01FRElVTRACEhMKD0RJRkZJQ1VMVFlfSEFSRBADKnEKClF1aXpGb3JtYXQSGwoXUVVJWl9GT1JNQVRfVU5TUEVDSUZJRUQQABIUChBRVUlaX0ZPUk1BVF9HSUZUEAESGgoWUVVJWl9GT1JNQVRfTU9PRExFX1hNTBACEhQKEFFVSVpfRk9STUFUX0pTT04QAyplCgZSZWNhbGwSFgoSUkVDQUxMX1VOU1BFQ0lGSUVEEAASEAoMUkVDQUxMX0FHQUlOEAESDwoLUkVDQUxMX0hBUkQQAhIPCgtSRUNBTExfR09PRBADEg8KC1JFQ0FMTF9FQVNZEAQyowcKC1F1aXpTZXJ2aWNlEkQKDEdlbmVyYXRlUXVpehIdLmJhY21yLnYxLkdlbmVyYXRlUXVpelJlcXVlc3QaEy5iYWNtci52MS5RdWl6RXZlbnQwARI+CgdHZXRRdWl6EhguYmFjbXIudjEuR2V0UXVpelJlcXVlc3QaGS5iYWNtci52MS5HZXRRdWl6UmVzcG9uc2USSgoLTGlzdFF1aXp6ZXMSHC5iYWNtci52MS5MaXN0UXVpenplc1JlcXVlc3QaHS5iYWNtci52MS5MaXN0UXVpenplc1Jlc3BvbnNlEkcKCkRlbGV0ZVF1aXoSGy5iYWNtci52MS5EZWxldGVRdWl6UmVxdWVzdBocLmJhY21yLnYxLkRlbGV0ZVF1aXpSZXNwb25zZRJKCgtQdWJsaXNoUXVpehIcLmJhY21yLnYxLlB1Ymxpc2hRdWl6UmVxdWVzdBodLmJhY21yLnYxLlB1Ymxpc2hRdWl6UmVzcG9uc2USTQoMU3RhcnRBdHRlbXB0Eh0uYmFjbXIudjEuU3RhcnRBdHRlbXB0UmVxdWVzdBoeLmJhY21yLnYxLlN0YXJ0QXR0ZW1wdFJlc3BvbnNlElAKDVN1Ym1pdEF0dGVtcHQSHi5iYWNtci52MS5TdWJtaXRBdHRlbXB0UmVxdWVzdBofLmJhY21yLnYxLlN1Ym1pdEF0dGVtcHRSZXNwb25zZRJNCgxMaXN0QXR0ZW1wdHMSHS5iYWNtci52MS5MaXN0QXR0ZW1wdHNSZXF1ZXN0Gh4uYmFjbXIudjEuTGlzdEF0dGVtcHRzUmVzcG9uc2USSgoLR2V0UHJvZ3Jlc3MSHC5iYWNtci52MS5HZXRQcm9ncmVzc1JlcXVlc3QaHS5iYWNtci52MS5HZXRQcm9ncmVzc1Jlc3BvbnNlElMKDkxpc3REdWVSZXZpZXdzEh8uYmFjbXIudjEuTGlzdER1ZVJldmlld3NSZXF1ZXN0GiAuYmFjbXIudjEuTGlzdER1ZVJldmlld3NSZXNwb25zZRJTCg5SZXZpZXdRdWVzdGlvbhIfLmJhY21yLnYxLlJldmlld1F1ZXN0aW9uUmVxdWVzdBogLmJhY21yLnYxLlJldmlld1F1ZXN0aW9uUmVzcG9uc2USRwoKRXhwb3J0UXVpehIbLmJhY21yLnYxLkV4cG9ydFF1aXpSZXF1ZXN0GhwuYmFjbXIudjEuRXhwb3J0UXVpelJlc3BvbnNlYgZwcm90bzM", [file_bacmr_v1_language, file_bacmr_v1_retrieval, file_bacmr_v1_wallet, file_google_protobuf_timestamp]);
+  fileDesc("ChNiYWNtci92MS9xdWl6LnByb3RvEghiYWNtci52MSKCAQoIRXZpZGVuY2USEAoIY2h1bmtfaWQYASABKAkSEwoLZG9jdW1lbnRfaWQYAiABKAkSFgoOZG9jdW1lbnRfdGl0bGUYAyABKAkSDAoEcGFnZRgEIAEoBRINCgVxdW90ZRgFIAEoCRINCgVzdGFydBgGIAEoBRILCgNlbmQYByABKAUidwoJQW5zd2VyS2V5EhcKD2NvcnJlY3Rfb3B0aW9ucxgBIAMoBRIWCg5hY2NlcHRlZF90ZXh0cxgCIAMoCRITCgtleHBsYW5hdGlvbhgDIAEoCRIkCghldmlkZW5jZRgEIAEoCzISLmJhY21yLnYxLkV2aWRlbmNlIpwBCghRdWVzdGlvbhIKCgJpZBgBIAEoCRIOCgZudW1iZXIYAiABKAUSJAoEa2luZBgDIAEoDjIWLmJhY21yLnYxLlF1ZXN0aW9uS2luZBIMCgRzdGVtGAQgASgJEg8KB29wdGlvbnMYBSADKAkSDQoFdG9waWMYBiABKAkSIAoDa2V5GAcgASgLMhMuYmFjbXIudjEuQW5zd2VyS2V5Iv4BCgRRdWl6EgoKAmlkGAEgASgJEg0KBXRpdGxlGAIgASgJEiQKCGxhbmd1YWdlGAMgASgOMhIuYmFjbXIudjEuTGFuZ3VhZ2USKAoKZGlmZmljdWx0eRgEIAEoDjIULmJhY21yLnYxLkRpZmZpY3VsdHkSDwoHc3ViamVjdBgFIAEoCRIQCghvd25lcl9pZBgGIAEoCRIRCglwdWJsaXNoZWQYByABKAgSJQoJcXVlc3Rpb25zGAggAygLMhIuYmFjbXIudjEuUXVlc3Rpb24SLgoKY3JlYXRlZF9hdBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAigwIKE0dlbmVyYXRlUXVpelJlcXVlc3QSDQoFdG9waWMYASABKAkSJwoHZmlsdGVycxgCIAEoCzIWLmJhY21yLnYxLkNvcnB1c0ZpbHRlchIRCgljaHVua19pZHMYAyADKAkSFgoOcXVlc3Rpb25fY291bnQYBCABKAUSJQoFa2luZHMYBSADKA4yFi5iYWNtci52MS5RdWVzdGlvbktpbmQSKAoKZGlmZmljdWx0eRgGIAEoDjIULmJhY21yLnYxLkRpZmZpY3VsdHkSJAoIbGFuZ3VhZ2UYByABKA4yEi5iYWNtci52MS5MYW5ndWFnZRISCgpyZXF1ZXN0X2lkGAggASgJIqgCCglRdWl6RXZlbnQSEAoIc2VxdWVuY2UYASABKAQSKAoHc3RhcnRlZBgCIAEoCzIVLmJhY21yLnYxLlF1aXpTdGFydGVkSAASKgoIcHJvZ3Jlc3MYAyABKAsyFi5iYWNtci52MS5RdWl6UHJvZ3Jlc3NIABImCghxdWVzdGlvbhgEIAEoCzISLmJhY21yLnYxLlF1ZXN0aW9uSAASJgoIZGVncmFkZWQYBSABKAsyEi5iYWNtci52MS5EZWdyYWRlZEgAEiwKCWhlYXJ0YmVhdBgGIAEoCzIXLmJhY21yLnYxLlF1aXpIZWFydGJlYXRIABIsCgljb21wbGV0ZWQYByABKAsyFy5iYWNtci52MS5RdWl6Q29tcGxldGVkSABCBwoFZXZlbnQiUQoLUXVpelN0YXJ0ZWQSDwoHcXVpel9pZBgBIAEoCRIWCg5yZXNlcnZhdGlvbl9pZBgCIAEoCRIZChFtYXhfY2hhcmdlX3Rva2VucxgDIAEoAyIdCgxRdWl6UHJvZ3Jlc3MSDQoFc3RhZ2UYASABKAkiDwoNUXVpekhlYXJ0YmVhdCJ7Cg1RdWl6Q29tcGxldGVkEhwKBHF1aXoYASABKAsyDi5iYWNtci52MS5RdWl6EhkKEWRyb3BwZWRfcXVlc3Rpb25zGAIgASgFEiIKB3JlY2VpcHQYAyABKAsyES5iYWNtci52MS5SZWNlaXB0Eg0KBW1vZGVsGAQgASgJIiEKDkdldFF1aXpSZXF1ZXN0Eg8KB3F1aXpfaWQYASABKAkiLwoPR2V0UXVpelJlc3BvbnNlEhwKBHF1aXoYASABKAsyDi5iYWNtci52MS5RdWl6IloKEkxpc3RRdWl6emVzUmVxdWVzdBIPCgdzdWJqZWN0GAEgASgJEgwKBG1pbmUYAiABKAgSEQoJcGFnZV9zaXplGAMgASgFEhIKCnBhZ2VfdG9rZW4YBCABKAkiTwoTTGlzdFF1aXp6ZXNSZXNwb25zZRIfCgdxdWl6emVzGAEgAygLMg4uYmFjbXIudjEuUXVpehIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiOAoRRGVsZXRlUXVpelJlcXVlc3QSDwoHcXVpel9pZBgBIAEoCRISCgpyZXF1ZXN0X2lkGAIgASgJIhQKEkRlbGV0ZVF1aXpSZXNwb25zZSJMChJQdWJsaXNoUXVpelJlcXVlc3QSDwoHcXVpel9pZBgBIAEoCRIRCglwdWJsaXNoZWQYAiABKAgSEgoKcmVxdWVzdF9pZBgDIAEoCSIzChNQdWJsaXNoUXVpelJlc3BvbnNlEhwKBHF1aXoYASABKAsyDi5iYWNtci52MS5RdWl6Ir4BCgdBdHRlbXB0EgoKAmlkGAEgASgJEg8KB3F1aXpfaWQYAiABKAkSEgoKcXVpel90aXRsZRgDIAEoCRIuCgpzdGFydGVkX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIwCgxzdWJtaXR0ZWRfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg0KBXNjb3JlGAYgASgBEhEKCW1heF9zY29yZRgHIAEoASI6ChNTdGFydEF0dGVtcHRSZXF1ZXN0Eg8KB3F1aXpfaWQYASABKAkSEgoKcmVxdWVzdF9pZBgCIAEoCSJhChRTdGFydEF0dGVtcHRSZXNwb25zZRIiCgdhdHRlbXB0GAEgASgLMhEuYmFjbXIudjEuQXR0ZW1wdBIlCglxdWVzdGlvbnMYAiADKAsyEi5iYWNtci52MS5RdWVzdGlvbiJLCg5RdWVzdGlvbkFuc3dlchITCgtxdWVzdGlvbl9pZBgBIAEoCRIWCg5jaG9zZW5fb3B0aW9ucxgCIAMoBRIMCgR0ZXh0GAMgASgJImkKFFN1Ym1pdEF0dGVtcHRSZXF1ZXN0EhIKCmF0dGVtcHRfaWQYASABKAkSKQoHYW5zd2VycxgCIAMoCzIYLmJhY21yLnYxLlF1ZXN0aW9uQW5zd2VyEhIKCnJlcXVlc3RfaWQYAyABKAkigAEKDlF1ZXN0aW9uUmVzdWx0EiQKCHF1ZXN0aW9uGAEgASgLMhIuYmFjbXIudjEuUXVlc3Rpb24SDwoHY29ycmVjdBgCIAEoCBINCgVzY29yZRgDIAEoARIoCgZhbnN3ZXIYBCABKAsyGC5iYWNtci52MS5RdWVzdGlvbkFuc3dlciJmChVTdWJtaXRBdHRlbXB0UmVzcG9uc2USIgoHYXR0ZW1wdBgBIAEoCzIRLmJhY21yLnYxLkF0dGVtcHQSKQoHcmVzdWx0cxgCIAMoCzIYLmJhY21yLnYxLlF1ZXN0aW9uUmVzdWx0Ik0KE0xpc3RBdHRlbXB0c1JlcXVlc3QSDwoHcXVpel9pZBgBIAEoCRIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCSJUChRMaXN0QXR0ZW1wdHNSZXNwb25zZRIjCghhdHRlbXB0cxgBIAMoCzIRLmJhY21yLnYxLkF0dGVtcHQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIisKGEdldFF1aXpTdGF0aXN0aWNzUmVxdWVzdBIPCgdxdWl6X2lkGAEgASgJIq0BChJRdWVzdGlvblN0YXRpc3RpY3MSJAoIcXVlc3Rpb24YASABKAsyEi5iYWNtci52MS5RdWVzdGlvbhIQCghmYWNpbGl0eRgCIAEoARIbCg5kaXNjcmltaW5hdGlvbhgDIAEoAUgAiAEBEhUKDW9wdGlvbl9jb3VudHMYBCADKAUSGAoQdW5hbnN3ZXJlZF9jb3VudBgFIAEoBUIRCg9fZGlzY3JpbWluYXRpb24idgoZR2V0UXVpelN0YXRpc3RpY3NSZXNwb25zZRIUCgxwZW9wbGVfY291bnQYASABKAUSEgoKbWVhbl9zY29yZRgCIAEoARIvCglxdWVzdGlvbnMYAyADKAsyHC5iYWNtci52MS5RdWVzdGlvblN0YXRpc3RpY3MiJQoSR2V0UHJvZ3Jlc3NSZXF1ZXN0Eg8KB3N1YmplY3QYASABKAkiYwoNVG9waWNQcm9ncmVzcxIPCgdzdWJqZWN0GAEgASgJEg0KBXRvcGljGAIgASgJEhAKCGFuc3dlcmVkGAMgASgFEg8KB2NvcnJlY3QYBCABKAUSDwoHbWFzdGVyeRgFIAEoASI+ChNHZXRQcm9ncmVzc1Jlc3BvbnNlEicKBnRvcGljcxgBIAMoCzIXLmJhY21yLnYxLlRvcGljUHJvZ3Jlc3MiPgoVTGlzdER1ZVJldmlld3NSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoBRISCgpwYWdlX3Rva2VuGAIgASgJInIKBlJldmlldxIkCghxdWVzdGlvbhgBIAEoCzISLmJhY21yLnYxLlF1ZXN0aW9uEioKBmR1ZV9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFgoOc3RhYmlsaXR5X2RheXMYAyABKAEiVAoWTGlzdER1ZVJldmlld3NSZXNwb25zZRIhCgdyZXZpZXdzGAEgAygLMhAuYmFjbXIudjEuUmV2aWV3EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJiChVSZXZpZXdRdWVzdGlvblJlcXVlc3QSEwoLcXVlc3Rpb25faWQYASABKAkSIAoGcmVjYWxsGAIgASgOMhAuYmFjbXIudjEuUmVjYWxsEhIKCnJlcXVlc3RfaWQYAyABKAkiOgoWUmV2aWV3UXVlc3Rpb25SZXNwb25zZRIgCgZyZXZpZXcYASABKAsyEC5iYWNtci52MS5SZXZpZXciSgoRRXhwb3J0UXVpelJlcXVlc3QSDwoHcXVpel9pZBgBIAEoCRIkCgZmb3JtYXQYAiABKA4yFC5iYWNtci52MS5RdWl6Rm9ybWF0Ik0KEkV4cG9ydFF1aXpSZXNwb25zZRIQCghmaWxlbmFtZRgBIAEoCRIUCgxjb250ZW50X3R5cGUYAiABKAkSDwoHY29udGVudBgDIAEoDCrIAQoMUXVlc3Rpb25LaW5kEh0KGVFVRVNUSU9OX0tJTkRfVU5TUEVDSUZJRUQQABIfChtRVUVTVElPTl9LSU5EX1NJTkdMRV9DSE9JQ0UQARIhCh1RVUVTVElPTl9LSU5EX01VTFRJUExFX0NIT0lDRRACEhwKGFFVRVNUSU9OX0tJTkRfVFJVRV9GQUxTRRADEhcKE1FVRVNUSU9OX0tJTkRfQ0xPWkUQBBIeChpRVUVTVElPTl9LSU5EX1NIT1JUX0FOU1dFUhAFKmkKCkRpZmZpY3VsdHkSGgoWRElGRklDVUxUWV9VTlNQRUNJRklFRBAAEhMKD0RJRkZJQ1VMVFlfRUFTWRABEhUKEURJRkZJQ1VMVFlfTUVESVVNEAISEwoPRElGRklDVUxUWV9IQVJEEAMqcQoKUXVpekZvcm1hdBIbChdRVUlaX0ZPUk1BVF9VTlNQRUNJRklFRBAAEhQKEFFVSVpfRk9STUFUX0dJRlQQARIaChZRVUlaX0ZPUk1BVF9NT09ETEVfWE1MEAISFAoQUVVJWl9GT1JNQVRfSlNPThADKmUKBlJlY2FsbBIWChJSRUNBTExfVU5TUEVDSUZJRUQQABIQCgxSRUNBTExfQUdBSU4QARIPCgtSRUNBTExfSEFSRBACEg8KC1JFQ0FMTF9HT09EEAMSDwoLUkVDQUxMX0VBU1kQBDKBCAoLUXVpelNlcnZpY2USRAoMR2VuZXJhdGVRdWl6Eh0uYmFjbXIudjEuR2VuZXJhdGVRdWl6UmVxdWVzdBoTLmJhY21yLnYxLlF1aXpFdmVudDABEj4KB0dldFF1aXoSGC5iYWNtci52MS5HZXRRdWl6UmVxdWVzdBoZLmJhY21yLnYxLkdldFF1aXpSZXNwb25zZRJKCgtMaXN0UXVpenplcxIcLmJhY21yLnYxLkxpc3RRdWl6emVzUmVxdWVzdBodLmJhY21yLnYxLkxpc3RRdWl6emVzUmVzcG9uc2USRwoKRGVsZXRlUXVpehIbLmJhY21yLnYxLkRlbGV0ZVF1aXpSZXF1ZXN0GhwuYmFjbXIudjEuRGVsZXRlUXVpelJlc3BvbnNlEkoKC1B1Ymxpc2hRdWl6EhwuYmFjbXIudjEuUHVibGlzaFF1aXpSZXF1ZXN0Gh0uYmFjbXIudjEuUHVibGlzaFF1aXpSZXNwb25zZRJNCgxTdGFydEF0dGVtcHQSHS5iYWNtci52MS5TdGFydEF0dGVtcHRSZXF1ZXN0Gh4uYmFjbXIudjEuU3RhcnRBdHRlbXB0UmVzcG9uc2USUAoNU3VibWl0QXR0ZW1wdBIeLmJhY21yLnYxLlN1Ym1pdEF0dGVtcHRSZXF1ZXN0Gh8uYmFjbXIudjEuU3VibWl0QXR0ZW1wdFJlc3BvbnNlEk0KDExpc3RBdHRlbXB0cxIdLmJhY21yLnYxLkxpc3RBdHRlbXB0c1JlcXVlc3QaHi5iYWNtci52MS5MaXN0QXR0ZW1wdHNSZXNwb25zZRJcChFHZXRRdWl6U3RhdGlzdGljcxIiLmJhY21yLnYxLkdldFF1aXpTdGF0aXN0aWNzUmVxdWVzdBojLmJhY21yLnYxLkdldFF1aXpTdGF0aXN0aWNzUmVzcG9uc2USSgoLR2V0UHJvZ3Jlc3MSHC5iYWNtci52MS5HZXRQcm9ncmVzc1JlcXVlc3QaHS5iYWNtci52MS5HZXRQcm9ncmVzc1Jlc3BvbnNlElMKDkxpc3REdWVSZXZpZXdzEh8uYmFjbXIudjEuTGlzdER1ZVJldmlld3NSZXF1ZXN0GiAuYmFjbXIudjEuTGlzdER1ZVJldmlld3NSZXNwb25zZRJTCg5SZXZpZXdRdWVzdGlvbhIfLmJhY21yLnYxLlJldmlld1F1ZXN0aW9uUmVxdWVzdBogLmJhY21yLnYxLlJldmlld1F1ZXN0aW9uUmVzcG9uc2USRwoKRXhwb3J0UXVpehIbLmJhY21yLnYxLkV4cG9ydFF1aXpSZXF1ZXN0GhwuYmFjbXIudjEuRXhwb3J0UXVpelJlc3BvbnNlYgZwcm90bzM", [file_bacmr_v1_language, file_bacmr_v1_retrieval, file_bacmr_v1_wallet, file_google_protobuf_timestamp]);
 
 /**
  * Where a question comes from.
@@ -1060,6 +1060,112 @@ export const ListAttemptsResponseSchema: GenMessage<ListAttemptsResponse> = /*@_
   messageDesc(file_bacmr_v1_quiz, 26);
 
 /**
+ * Which quiz.
+ *
+ * @generated from message bacmr.v1.GetQuizStatisticsRequest
+ */
+export type GetQuizStatisticsRequest = Message<"bacmr.v1.GetQuizStatisticsRequest"> & {
+  /**
+   * UUID.
+   *
+   * @generated from field: string quiz_id = 1;
+   */
+  quizId: string;
+};
+
+/**
+ * Describes the message bacmr.v1.GetQuizStatisticsRequest.
+ * Use `create(GetQuizStatisticsRequestSchema)` to create a new message.
+ */
+export const GetQuizStatisticsRequestSchema: GenMessage<GetQuizStatisticsRequest> = /*@__PURE__*/
+  messageDesc(file_bacmr_v1_quiz, 27);
+
+/**
+ * How people fared with one question.
+ *
+ * @generated from message bacmr.v1.QuestionStatistics
+ */
+export type QuestionStatistics = Message<"bacmr.v1.QuestionStatistics"> & {
+  /**
+   * The question with its key.
+   *
+   * @generated from field: bacmr.v1.Question question = 1;
+   */
+  question?: Question | undefined;
+
+  /**
+   * Mean score, 0 to 1: how easy it is.
+   *
+   * @generated from field: double facility = 2;
+   */
+  facility: number;
+
+  /**
+   * Correlation of its score with that of all other questions, -1 to 1: below 0 those who know more miss it, so that its
+   * key or its wording should be looked at. Unset where all scored alike.
+   *
+   * @generated from field: optional double discrimination = 3;
+   */
+  discrimination?: number | undefined;
+
+  /**
+   * How many chose each option; empty for questions without options.
+   *
+   * @generated from field: repeated int32 option_counts = 4;
+   */
+  optionCounts: number[];
+
+  /**
+   * How many gave no answer.
+   *
+   * @generated from field: int32 unanswered_count = 5;
+   */
+  unansweredCount: number;
+};
+
+/**
+ * Describes the message bacmr.v1.QuestionStatistics.
+ * Use `create(QuestionStatisticsSchema)` to create a new message.
+ */
+export const QuestionStatisticsSchema: GenMessage<QuestionStatistics> = /*@__PURE__*/
+  messageDesc(file_bacmr_v1_quiz, 28);
+
+/**
+ * How people fared.
+ *
+ * @generated from message bacmr.v1.GetQuizStatisticsResponse
+ */
+export type GetQuizStatisticsResponse = Message<"bacmr.v1.GetQuizStatisticsResponse"> & {
+  /**
+   * People who submitted an attempt; 0, and nothing else set, while they are fewer than five.
+   *
+   * @generated from field: int32 people_count = 1;
+   */
+  peopleCount: number;
+
+  /**
+   * Mean share of the points, 0 to 1.
+   *
+   * @generated from field: double mean_score = 2;
+   */
+  meanScore: number;
+
+  /**
+   * In the order of the quiz.
+   *
+   * @generated from field: repeated bacmr.v1.QuestionStatistics questions = 3;
+   */
+  questions: QuestionStatistics[];
+};
+
+/**
+ * Describes the message bacmr.v1.GetQuizStatisticsResponse.
+ * Use `create(GetQuizStatisticsResponseSchema)` to create a new message.
+ */
+export const GetQuizStatisticsResponseSchema: GenMessage<GetQuizStatisticsResponse> = /*@__PURE__*/
+  messageDesc(file_bacmr_v1_quiz, 29);
+
+/**
  * Whose progress.
  *
  * @generated from message bacmr.v1.GetProgressRequest
@@ -1078,7 +1184,7 @@ export type GetProgressRequest = Message<"bacmr.v1.GetProgressRequest"> & {
  * Use `create(GetProgressRequestSchema)` to create a new message.
  */
 export const GetProgressRequestSchema: GenMessage<GetProgressRequest> = /*@__PURE__*/
-  messageDesc(file_bacmr_v1_quiz, 27);
+  messageDesc(file_bacmr_v1_quiz, 30);
 
 /**
  * Mastery of one topic.
@@ -1127,7 +1233,7 @@ export type TopicProgress = Message<"bacmr.v1.TopicProgress"> & {
  * Use `create(TopicProgressSchema)` to create a new message.
  */
 export const TopicProgressSchema: GenMessage<TopicProgress> = /*@__PURE__*/
-  messageDesc(file_bacmr_v1_quiz, 28);
+  messageDesc(file_bacmr_v1_quiz, 31);
 
 /**
  * The caller's mastery.
@@ -1148,7 +1254,7 @@ export type GetProgressResponse = Message<"bacmr.v1.GetProgressResponse"> & {
  * Use `create(GetProgressResponseSchema)` to create a new message.
  */
 export const GetProgressResponseSchema: GenMessage<GetProgressResponse> = /*@__PURE__*/
-  messageDesc(file_bacmr_v1_quiz, 29);
+  messageDesc(file_bacmr_v1_quiz, 32);
 
 /**
  * A page of due reviews.
@@ -1176,7 +1282,7 @@ export type ListDueReviewsRequest = Message<"bacmr.v1.ListDueReviewsRequest"> & 
  * Use `create(ListDueReviewsRequestSchema)` to create a new message.
  */
 export const ListDueReviewsRequestSchema: GenMessage<ListDueReviewsRequest> = /*@__PURE__*/
-  messageDesc(file_bacmr_v1_quiz, 30);
+  messageDesc(file_bacmr_v1_quiz, 33);
 
 /**
  * A question to review.
@@ -1211,7 +1317,7 @@ export type Review = Message<"bacmr.v1.Review"> & {
  * Use `create(ReviewSchema)` to create a new message.
  */
 export const ReviewSchema: GenMessage<Review> = /*@__PURE__*/
-  messageDesc(file_bacmr_v1_quiz, 31);
+  messageDesc(file_bacmr_v1_quiz, 34);
 
 /**
  * The reviews.
@@ -1239,7 +1345,7 @@ export type ListDueReviewsResponse = Message<"bacmr.v1.ListDueReviewsResponse"> 
  * Use `create(ListDueReviewsResponseSchema)` to create a new message.
  */
 export const ListDueReviewsResponseSchema: GenMessage<ListDueReviewsResponse> = /*@__PURE__*/
-  messageDesc(file_bacmr_v1_quiz, 32);
+  messageDesc(file_bacmr_v1_quiz, 35);
 
 /**
  * A review that was done.
@@ -1274,7 +1380,7 @@ export type ReviewQuestionRequest = Message<"bacmr.v1.ReviewQuestionRequest"> & 
  * Use `create(ReviewQuestionRequestSchema)` to create a new message.
  */
 export const ReviewQuestionRequestSchema: GenMessage<ReviewQuestionRequest> = /*@__PURE__*/
-  messageDesc(file_bacmr_v1_quiz, 33);
+  messageDesc(file_bacmr_v1_quiz, 36);
 
 /**
  * The next one.
@@ -1295,7 +1401,7 @@ export type ReviewQuestionResponse = Message<"bacmr.v1.ReviewQuestionResponse"> 
  * Use `create(ReviewQuestionResponseSchema)` to create a new message.
  */
 export const ReviewQuestionResponseSchema: GenMessage<ReviewQuestionResponse> = /*@__PURE__*/
-  messageDesc(file_bacmr_v1_quiz, 34);
+  messageDesc(file_bacmr_v1_quiz, 37);
 
 /**
  * Which quiz in which format.
@@ -1323,7 +1429,7 @@ export type ExportQuizRequest = Message<"bacmr.v1.ExportQuizRequest"> & {
  * Use `create(ExportQuizRequestSchema)` to create a new message.
  */
 export const ExportQuizRequestSchema: GenMessage<ExportQuizRequest> = /*@__PURE__*/
-  messageDesc(file_bacmr_v1_quiz, 35);
+  messageDesc(file_bacmr_v1_quiz, 38);
 
 /**
  * The file.
@@ -1358,7 +1464,7 @@ export type ExportQuizResponse = Message<"bacmr.v1.ExportQuizResponse"> & {
  * Use `create(ExportQuizResponseSchema)` to create a new message.
  */
 export const ExportQuizResponseSchema: GenMessage<ExportQuizResponse> = /*@__PURE__*/
-  messageDesc(file_bacmr_v1_quiz, 36);
+  messageDesc(file_bacmr_v1_quiz, 39);
 
 /**
  * How a question is answered.
@@ -1630,6 +1736,17 @@ export const QuizService: GenService<{
     methodKind: "unary";
     input: typeof ListAttemptsRequestSchema;
     output: typeof ListAttemptsResponseSchema;
+  },
+  /**
+   * Tells how people fared with a quiz, question by question, for its teacher and operators: never of fewer than five.
+   * Each person's first submitted attempt counts, the owner's own do not.
+   *
+   * @generated from rpc bacmr.v1.QuizService.GetQuizStatistics
+   */
+  getQuizStatistics: {
+    methodKind: "unary";
+    input: typeof GetQuizStatisticsRequestSchema;
+    output: typeof GetQuizStatisticsResponseSchema;
   },
   /**
    * Returns the caller's mastery by subject and topic.
