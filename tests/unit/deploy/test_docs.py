@@ -1,6 +1,7 @@
 """Promises of the documentation: pages made from code are current, and what pages name exists."""
 
 import ast
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,8 @@ import yaml
 
 import server.retrieval.usage as usage
 from bacmr.v1 import admin_pb2, auth_pb2, ingestion_pb2, quiz_pb2, retrieval_pb2, wallet_pb2
+from server.app.models import configured_providers
+from server.config import load
 
 MODULES = (admin_pb2, auth_pb2, ingestion_pb2, quiz_pb2, retrieval_pb2, wallet_pb2)
 CLIENT_VARIABLES = {"BACMR_TARGET", "BACMR_EMAIL", "BACMR_PASSWORD", "BACMR_TEST_POSTGRES"}
@@ -168,6 +171,14 @@ def test_old_metric_names_are_mapped_to_metrics_that_exist(
     mapped = dict(re.findall(r"^\| `(pinecone_\w+)` \| `(milvus_\w+)` \|", text, flags=re.MULTILINE))
     assert set(mapped.values()) == {name for name in known if name.startswith("milvus_")}
     assert all(new == old.replace("pinecone_", "milvus_") for old, new in mapped.items())
+
+
+def test_the_chain_of_providers_that_a_page_shows_is_a_setting(root: Path) -> None:
+    text = (root / "docs/operations.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```json\n(.+?)```", text, flags=re.DOTALL)
+    chain = configured_providers(load(model_providers=json.loads(shown)))
+    assert [provider.name for provider in chain] == ["gemini", "openai", "claude"]
+    assert all(provider.api_key.get_secret_value() for provider in chain)
 
 
 def test_every_criterion_names_tests_that_exist(root: Path) -> None:

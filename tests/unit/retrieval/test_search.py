@@ -49,6 +49,12 @@ async def test_students_share_reranking_but_not_results(bench: Bench) -> None:
     assert bench.vectors.asked["dense"] == 2
 
 
+async def test_ten_students_with_one_question_cost_the_small_model_a_tenth_of_its_calls(bench: Bench) -> None:
+    for _ in range(10):
+        await bench.search(who=Caller(user_id=uuid4(), role=Role.STUDENT, tier=Tier.FREE))
+    assert (bench.model.asked["rerank"], bench.model.asked["translate"]) == (1, 1)
+
+
 async def test_a_new_document_is_found_by_a_question_asked_before(bench: Bench) -> None:
     await bench.search("mitochondries et photosynthèse")
     bench.library.put(chunk_of(9, "La photosynthèse produit du glucose dans les mitochondries."))

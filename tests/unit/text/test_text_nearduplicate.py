@@ -56,6 +56,12 @@ def test_the_hash_of_a_text_never_changes():
     assert simhash("La photosynthèse produit du glucose.") == 0xE2E425EF59FCB82F
 
 
+@pytest.mark.parametrize("times", [8, 20])
+def test_a_long_text_with_a_misprint_is_within_the_certain_distance(times):
+    text = " ".join(EXERCISE.format(mass=number, speed=number + 7) for number in range(times))
+    assert distance(simhash(text), simhash(text.replace("mobile", "mobyle", 1))) <= CERTAIN_DISTANCE
+
+
 def test_candidates_come_nearest_first():
     assert candidates(0b1111, [0, 0b1111, 2**64 - 1]).tolist() == [1, 0]
 
