@@ -59,7 +59,7 @@ async def open_stores(
     with clearly():
         secret = secret_from(folder / "secret")
         tickets = Tickets(secret, http_url)
-        blobs = open_blobs(blob_url(settings), tickets)
+        blobs = open_blobs(blob_url(settings), tickets, breakers.enter)
         url, owner_url = await postgres_addresses(settings, stack, attached=attached)
         database = Database(url, settings.database_pool_size, traces.step)
         await database.open()

@@ -1,10 +1,11 @@
 """The file store over obstore: a folder, memory, and the clouds (S3 and what speaks like it, Google, Azure)."""
 
+import asyncio
 import os
 import time
 import urllib.parse
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,7 +16,7 @@ from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, S3Store
 
 from server import refusal
-from server.blobs.port import Blob, SignedRequest
+from server.blobs.port import Begin, Blob, SignedRequest, unguarded
 from server.blobs.tickets import Tickets, check_key
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 Cloud = S3Store | GCSStore | AzureStore
+READ, WRITE = "blobs_read", "blobs_write"
+"""Names of the services that are left alone while they fail."""
 _PART_BYTES = 5 * 1024 * 1024
 """The smallest part that S3 takes, and thereby what an upload holds in memory."""
 _PARTS_AT_ONCE = 2
@@ -46,16 +49,18 @@ class ObjectBlobs:
     """Implements `server.blobs.port.BlobStore` over one obstore store.
 
     Clouds sign addresses themselves; for a folder and memory `tickets` signs addresses of our own HTTP port.
+    `begin` (a breaker's `enter`) is asked for `blobs_read` and `blobs_write`.
     """
 
-    def __init__(self, store: Cloud | LocalStore | MemoryStore, tickets: Tickets) -> None:
+    def __init__(self, store: Cloud | LocalStore | MemoryStore, tickets: Tickets, begin: Begin = unguarded) -> None:
         self._store = store
         self._tickets = tickets
+        self._begin = begin
 
     async def put(self, key: str, chunks: AsyncIterator[bytes]) -> Blob:
         """Store a stream; nothing is visible under `key` until the whole stream is stored."""
         check_key(key)
-        with _refusing():
+        with self._writing_long():
             # Leaving the writer by an exception drops what was sent so far and keeps the former object.
             writing = obstore.open_writer_async(
                 self._store, key, buffer_size=_PART_BYTES, max_concurrency=_PARTS_AT_ONCE
@@ -68,29 +73,30 @@ class ObjectBlobs:
     async def put_bytes(self, key: str, content: bytes) -> Blob:
         """Store a small object."""
         check_key(key)
-        with _refusing():
+        with self._asking(WRITE):
             await obstore.put_async(self._store, key, content)
         return Blob(key, len(content), datetime.now(UTC))
 
     async def get(self, key: str) -> AsyncIterator[bytes]:
         """Stream an object. Raises NotFound at the first chunk."""
         check_key(key)
-        with _refusing():
+        with self._asking(READ):
             found = await obstore.get_async(self._store, key)
+        with _refusing():
             async for chunk in found.stream():
                 yield bytes(chunk)
 
     async def get_bytes(self, key: str) -> bytes:
         """Read a small object whole."""
         check_key(key)
-        with _refusing():
+        with self._asking(READ):
             found = await obstore.get_async(self._store, key)
             return bytes(await found.bytes_async())
 
     async def head(self, key: str) -> Blob:
         """Describe an object without reading it."""
         check_key(key)
-        with _refusing():
+        with self._asking(READ):
             found = await obstore.head_async(self._store, key)
         return Blob(key, found["size"], found["last_modified"])
 
@@ -98,7 +104,7 @@ class ObjectBlobs:
         """Delete an object; a missing one is no error."""
         check_key(key)
         try:
-            with _refusing():
+            with self._asking(WRITE):
                 await obstore.delete_async(self._store, key)
         except refusal.NotFound:
             return
@@ -137,6 +143,40 @@ class ObjectBlobs:
             return False
         return True
 
+    @contextmanager
+    def _asking(self, service: str) -> Iterator[None]:
+        """Ask the store, unless it is left alone, and report whether it answered: a missing object is an answer."""
+        passage = self._begin(service)
+        try:
+            with _refusing():
+                yield
+        except refusal.NotFound:
+            passage.end()
+            raise
+        except refusal.StoreUnavailable as failure:
+            passage.end(failure)
+            raise
+        except BaseException:
+            passage.end(asyncio.CancelledError())  # what went wrong on our side says nothing of the store
+            raise
+        passage.end()
+
+    @contextmanager
+    def _writing_long(self) -> Iterator[None]:
+        """As `_asking`, for what may take as long as a client needs: nobody waits for its outcome."""
+        self._begin(WRITE).end(asyncio.CancelledError())
+        try:
+            with _refusing():
+                yield
+        except refusal.StoreUnavailable as failure:
+            self._report_write(failure)
+            raise
+        self._report_write(None)
+
+    def _report_write(self, failure: refusal.StoreUnavailable | None) -> None:
+        with suppress(refusal.StoreUnavailable):
+            self._begin(WRITE).end(failure)
+
     async def _signed(
         self, store: Cloud, method: Literal["GET", "PUT"], key: str, ttl_seconds: int, headers: dict[str, str]
     ) -> SignedRequest:
@@ -146,7 +186,7 @@ class ObjectBlobs:
         return SignedRequest(url, method, headers, datetime.now(UTC) + lasting)
 
 
-def open_blobs(url: str, tickets: Tickets) -> ObjectBlobs:
+def open_blobs(url: str, tickets: Tickets, begin: Begin = unguarded) -> ObjectBlobs:
     """Open the store a URL names; credentials of clouds come from where their own tools find them.
 
     `file:///folder`, `memory:///`, `s3://bucket/prefix`, `gs://bucket/prefix`, `az://account/container/prefix`;
@@ -161,11 +201,11 @@ def open_blobs(url: str, tickets: Tickets) -> ObjectBlobs:
             case "file":
                 folder = Path(urllib.parse.unquote(parts.path))
                 _drop_abandoned_parts(folder)
-                return ObjectBlobs(LocalStore(folder, mkdir=True), tickets)
+                return ObjectBlobs(LocalStore(folder, mkdir=True), tickets, begin)
             case "memory":
-                return ObjectBlobs(MemoryStore(), tickets)
+                return ObjectBlobs(MemoryStore(), tickets, begin)
             case _:
-                return ObjectBlobs(_cloud(parts.scheme, parts._replace(query="").geturl(), options), tickets)
+                return ObjectBlobs(_cloud(parts.scheme, parts._replace(query="").geturl(), options), tickets, begin)
     except (BaseError, ValueError, OSError) as error:
         raise BadBlobUrl(str(error).splitlines()[0]) from None
 
@@ -203,6 +243,8 @@ def _refusing() -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise refusal.NotFound("There is no such file.") from error
-    except BaseError as error:
-        _log.warning("blobs_failed", problem=str(error).splitlines()[0])
+    except TimeoutError:
+        raise  # of whoever sends the stream
+    except (BaseError, OSError) as error:  # a writer of obstore raises plain OSErrors
+        _log.warning("blobs_failed", problem=str(error).partition("\n")[0])
         raise refusal.StoreUnavailable(store="blobs") from error

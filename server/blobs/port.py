@@ -1,6 +1,6 @@
 """The port to file storage: streams in and out by key, and signed addresses for direct uploads."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -25,6 +25,27 @@ class SignedRequest:
     method: str
     headers: Mapping[str, str]
     expires_at: datetime
+
+
+class Passage(Protocol):
+    """One call to the store that was let through."""
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Report how it ended; a StoreUnavailable is the store's failure, other errors say nothing of it."""
+
+
+Begin = Callable[[str], Passage]
+"""Lets a call of a service through, or raises StoreUnavailable while that service keeps failing."""
+
+
+class _Passed:
+    def end(self, error: BaseException | None = None) -> None:
+        """Nobody counts."""
+
+
+def unguarded(service: str) -> Passage:
+    """Let every call through."""
+    return _Passed()
 
 
 class BlobStore(Protocol):

@@ -15,6 +15,7 @@ from server.blobs.door import Door
 from server.blobs.objects import open_blobs
 from server.blobs.port import BlobStore, SignedRequest
 from server.blobs.tickets import PATH, Tickets
+from server.models.breakers import Breakers, Open
 from tests.s3 import CREDENTIALS, serving
 
 PDF = "application/pdf"
@@ -189,6 +190,62 @@ async def test_an_unreachable_cloud_is_named_so(monkeypatch: pytest.MonkeyPatch)
     assert not await store.healthy()
     with pytest.raises(refusal.StoreUnavailable):
         await store.get_bytes("a")
+
+
+class Gone(AsyncIterator[bytes]):
+    """A stream whose sender hangs up."""
+
+    async def __anext__(self) -> bytes:
+        raise TimeoutError
+
+
+def unreachable(monkeypatch: pytest.MonkeyPatch, breakers: Breakers) -> BlobStore:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    return open_blobs("s3://bacmr?endpoint=http://127.0.0.1:9&region=us-east-1", TICKETS, breakers.enter)
+
+
+async def test_a_cloud_that_keeps_failing_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    breakers = Breakers(failures=2)
+    store = unreachable(monkeypatch, breakers)
+    for _ in range(2):
+        with pytest.raises(refusal.StoreUnavailable):
+            await store.head("a")
+    assert breakers.states() == {"blobs_read": 1}
+    with pytest.raises(Open):
+        await store.get_bytes("a")
+
+
+async def test_a_cloud_that_was_left_alone_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = unreachable(monkeypatch, Breakers(failures=1, open_seconds=0.01))
+    with pytest.raises(refusal.StoreUnavailable):
+        await store.head("a")
+    await asyncio.sleep(0.02)
+    with pytest.raises(refusal.StoreUnavailable) as tried:
+        await store.head("a")
+    assert not isinstance(tried.value, Open)
+
+
+async def test_uploads_that_fail_open_the_breaker_of_writes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    breakers = Breakers(failures=1)
+    store = unreachable(monkeypatch, breakers)
+    with pytest.raises(refusal.StoreUnavailable):
+        await store.put("a", stream(b"x"))
+    with pytest.raises(Open):
+        await store.put("a", stream(b"x"))
+    assert breakers.states() == {"blobs_write": 1}
+
+
+async def test_what_is_missing_and_who_hangs_up_are_no_failures_of_the_store(tmp_path: Path, key: str) -> None:
+    breakers = Breakers(failures=1)
+    store = open_blobs(f"file://{tmp_path}/files", TICKETS, breakers.enter)
+    with pytest.raises(refusal.NotFound):
+        await store.head(MISSING)
+    with pytest.raises(TimeoutError):
+        await store.put(key, Gone())
+    assert set(breakers.states().values()) == {0}
+    await store.put(key, stream(b"x"))
+    assert await read(store, key) == b"x"
 
 
 async def test_a_folder_that_is_gone_is_unhealthy(tmp_path: Path) -> None:
