@@ -2,10 +2,13 @@
 
 from typing import Final
 
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from server.edge import heads
 from server.edge.origins import Origins
 
+LEAST_ERROR: Final = 400
 SERVICES: Final = ("/bacmr.", "/grpc.health.")
 """Paths that are methods; all others are the web's."""
 CONTENT_POLICY: Final = (
@@ -21,7 +24,8 @@ SECURITY_HEADERS: Final = (
 
 
 class Front:
-    """Sends methods to gRPC-Web and the rest to the pages, whose answers get the headers of security and CORS.
+    """Sends methods to gRPC-Web and the rest to the pages, whose answers get the headers of security and CORS, and
+    errors a request id.
 
     Once `closing`, every answer is the last one of its connection. `on_their_way` are the calls whose answer has not
     begun: gRPC may not know of them yet.
@@ -49,7 +53,8 @@ class Front:
         if self._web is not None and scope["path"].startswith(SERVICES):
             await self._call(self._web, scope, receive, send)
             return
-        origin = next((value.decode("latin1") for name, value in scope["headers"] if name == b"origin"), "")
+        asked = Headers(scope=scope)
+        origin = asked.get("origin", "")
         if scope["method"] == "OPTIONS":
             headers = self._origins.preflight_headers(origin, "GET, PUT")
             await send({"type": "http.response.start", "status": 204, "headers": headers})
@@ -63,6 +68,9 @@ class Front:
                     *self._headers,
                     *self._origins.answer_headers(origin),
                 ]
+                if message["status"] >= LEAST_ERROR:
+                    request_id = str(heads.request_id(asked.get(heads.REQUEST_ID, "")))
+                    MutableHeaders(scope=message).setdefault(heads.REQUEST_ID, request_id)
             await send(message)
 
         await self._pages(scope, receive, with_headers)

@@ -5,6 +5,7 @@ import os
 import ssl
 from ipaddress import ip_network
 from urllib.parse import urlsplit
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -136,6 +137,21 @@ async def test_the_web_app_is_served_under_a_strict_policy(edge, serve_http, tmp
         assert (await http.post("/app.js")).status_code == 405
         for path in ("/../outside.txt", "/%2e%2e/outside.txt", "/..%2foutside.txt"):
             assert (await http.get(path)).status_code == 404
+
+
+async def test_every_error_carries_a_request_id_and_keeps_the_callers(edge, serve_http, tmp_path):
+    mine = str(uuid4())
+    async with client(await serve_http(edge, web_dir=tmp_path, metrics_token="figures")) as http:
+        for method, path, status in (
+            ("GET", "/nowhere", 404),
+            ("POST", "/healthz", 405),
+            ("GET", "/metrics/json", 401),
+        ):
+            told = [(await http.request(method, path, headers={"x-request-id": given})) for given in (mine, "x")]
+            assert [answer.status_code for answer in told] == [status] * 2
+            assert told[0].headers.get_list("x-request-id") == [mine]
+            assert UUID(told[1].headers["x-request-id"])
+        assert "x-request-id" not in (await http.get("/healthz")).headers
 
 
 async def test_the_web_app_is_small_on_the_wire_and_kept_by_browsers(edge, serve_http, tmp_path):
