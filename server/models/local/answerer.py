@@ -16,6 +16,7 @@ from server.models.local.selection import choose
 from server.models.port import AnswerTask, Source
 from server.text.analysis import terms
 from server.text.detection import detect
+from server.text.dialect import asks_in_latin
 from server.text.fold import canonical
 from server.text.glossary import known_terms, render
 from server.text.language import Language
@@ -123,6 +124,7 @@ def _missing(asked: str, sources: Sequence[Source]) -> str:
         word
         for word in dict.fromkeys(_WORD.findall(asked))
         if canonical(word) not in STOP_WORDS | ASKING
+        and not asks_in_latin(canonical(word))
         and word not in instructions
         and max((weights.get(stem, 0.0) for stem in terms(word)), default=0.0) >= MISSING_WEIGHT
         and not held.intersection(terms(word))

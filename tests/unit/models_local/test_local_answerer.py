@@ -165,6 +165,14 @@ def test_what_no_passage_says_is_named():
     assert "hymne" in text
 
 
+@pytest.mark.parametrize("asking", ["chenhu", "shnuwa", "Kifash"])
+def test_a_question_word_typed_in_latin_letters_is_not_named_as_missing(asking):
+    law = "La loi de Newton dit que la force est le produit de la masse par l'accélération du corps."
+    text = ask(f"{asking} 9anun newton 3la ettuffa7a?", law, language=Language.HASSANIYA)
+    assert quotes(text)
+    assert asking not in text
+
+
 def test_the_nearest_passage_is_called_so():
     text = ask("Quel est le prix du cuivre à Londres ?", BIOLOGY)
     assert text.startswith(FRENCH.lead_closest.split("{")[0])
