@@ -149,7 +149,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class DocumentFilter:
-    """Which documents to list: empty fields do not filter."""
+    """Which documents to list: empty fields do not filter. `flagged`: with pages that a person should look at."""
 
     namespace: str = ""
     subject: str = ""
@@ -157,6 +157,7 @@ class DocumentFilter:
     language: Language | None = None
     owner_id: UUID | None = None
     visibility: Visibility | None = None
+    flagged: bool = False
 
 
 def may_see(who: Caller, chunk: Chunk) -> bool:

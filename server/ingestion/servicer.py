@@ -165,7 +165,13 @@ class IngestionServicer(ingestion_pb2_grpc.IngestionServiceServicer):
         self, request: ingestion_pb2.ListDocumentsRequest, context: Any
     ) -> ingestion_pb2.ListDocumentsResponse:
         """List documents."""
-        where = DocumentFilter(request.namespace, request.subject, request.grade, LANGUAGES[request.language])
+        where = DocumentFilter(
+            request.namespace,
+            request.subject,
+            request.grade,
+            LANGUAGES[request.language],
+            flagged=request.flagged,
+        )
         page = await self._corpus.list_documents(where, request.page_size, request.page_token)
         return ingestion_pb2.ListDocumentsResponse(
             documents=[document_message(document) for document in page.items], next_page_token=page.next_page_token

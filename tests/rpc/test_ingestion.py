@@ -147,6 +147,10 @@ async def test_what_became_of_each_page_is_listed_with_its_reason(stub: Any, hou
     }
     for selection, expected in selected.items():
         assert await pages_of(stub, teacher, document, selection=selection) == expected
+    await uploaded(stub, teacher)
+    flagged = await stub.ListDocuments(pb.ListDocumentsRequest(flagged=True), metadata=teacher.metadata)
+    assert document.id in {each.id for each in flagged.documents}
+    assert all(each.flagged_page_count for each in flagged.documents)
 
 
 async def test_pages_of_a_document_are_listed_page_by_page(stub: Any, house: House, teacher: Who) -> None:

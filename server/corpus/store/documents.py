@@ -28,6 +28,7 @@ LIST = text(
     " AND (:subject = '' OR subject = :subject) AND (:grade = '' OR grade = :grade)"
     " AND (:language = '' OR language = :language) AND (:visibility = '' OR visibility = :visibility)"
     " AND (CAST(:owner_id AS uuid) IS NULL OR owner_id = :owner_id)"
+    " AND (NOT CAST(:flagged AS boolean) OR flagged_page_count > 0)"
     " AND (CAST(:after_at AS timestamptz) IS NULL OR (created_at, id) < (:after_at, CAST(:after_id AS uuid)))"
     " ORDER BY created_at DESC, id DESC LIMIT :limit"
 )
@@ -98,6 +99,7 @@ class DocumentStore:
             "language": where.language or "",
             "visibility": where.visibility or "",
             "owner_id": where.owner_id,
+            "flagged": where.flagged,
             "after_at": after_at,
             "after_id": after_id,
             "limit": limit,

@@ -1119,6 +1119,7 @@ class ListDocumentsRequest(_message.Message):
     LANGUAGE_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FLAGGED_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     """Only of this namespace."""
     subject: _builtins.str
@@ -1131,6 +1132,8 @@ class ListDocumentsRequest(_message.Message):
     """0 means 50, more than 200 means 200."""
     page_token: _builtins.str
     """`next_page_token` of the page before."""
+    flagged: _builtins.bool
+    """Only those with pages that a person should look at."""
     def __init__(
         self,
         *,
@@ -1140,10 +1143,11 @@ class ListDocumentsRequest(_message.Message):
         language: _language_pb2.Language.ValueType = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        flagged: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["grade", b"grade", "language", b"language", "namespace", b"namespace", "page_size", b"page_size", "page_token", b"page_token", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flagged", b"flagged", "grade", b"grade", "language", b"language", "namespace", b"namespace", "page_size", b"page_size", "page_token", b"page_token", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
