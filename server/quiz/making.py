@@ -5,11 +5,10 @@ The stream a caller reads is a window on the stored events; the same request_id 
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
 from uuid import UUID, uuid4
 
 import structlog
@@ -27,15 +26,15 @@ from server.models.port import (
     QuizTask,
     Source,
     TutorModel,
-    Usage,
 )
+from server.quiz.drafting import Use, judge, question_of
 from server.quiz.events import Completed, Event, Progress, Started, StepDegraded
 from server.quiz.pricing import Quote, quote
-from server.quiz.question import Difficulty, Evidence, Key, Question
+from server.quiz.question import Difficulty
 from server.quiz.sources import MAX_SOURCES, QuizSource, fit, of_chunk, of_passage
 from server.quiz.store import NewQuiz, QuizStore
-from server.quiz.validation import Backed, Dropped, signature, validate
-from server.quiz.writer import Bell, QuizWriter, rung
+from server.quiz.validation import Dropped, signature
+from server.quiz.writer import Bell, QuizWriter, beating, rung
 from server.refusal import (
     ModelUnavailable,
     NoPassages,
@@ -53,14 +52,11 @@ from server.retrieval.usage import record_use
 from server.text.detection import detect
 from server.text.fold import one_line
 from server.text.language import Language
-from server.text.tokens import count
 from server.wallet.service import Hold, WalletService
 
-T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 PURPOSE = "quiz"
-HEARTBEAT_SECONDS = 10.0
 ABANDONED_SECONDS = 60.0
 """A maker that has been silent for this long is dead."""
 POLL_SECONDS = 0.5
@@ -88,35 +84,6 @@ class QuizRequest:
     difficulty: Difficulty
     language: Language | None
     request_id: UUID
-
-
-@dataclass(slots=True)
-class _Use:
-    """What a quiz's model call has used: as counted here while it drafts, in the end as the provider says.
-
-    Nothing before the first draft: a provider that fails before has done nothing. `delivered_tokens` is what is owed
-    for the questions that the student has.
-    """
-
-    model: str
-    prompt_tokens: int
-    usage: Usage | None = None
-    free: bool = False
-    delivered_tokens: int = 0
-
-    @property
-    def tokens(self) -> int:
-        """Return the tokens of prompt and drafts; none of a model that is free of charge."""
-        return 0 if self.free or self.usage is None else self.usage.prompt_tokens + self.usage.completion_tokens
-
-    def add(self, event: DraftQuestion | Finished, model: str, *, free: bool) -> None:
-        """Take what `model` said next."""
-        self.free = free
-        if isinstance(event, Finished):
-            self.model, self.usage = event.model, event.usage
-        else:
-            drafted = (self.usage.completion_tokens if self.usage else 0) + _tokens(event)
-            self.model, self.usage = model, Usage(self.prompt_tokens, drafted, counted_here=True)
 
 
 class QuizMaker:
@@ -268,7 +235,7 @@ class QuizMaker:
     ) -> Completed:
         """Draft, judge and store questions until enough hold; charge the prompt and all that was drafted."""
         with writer.trace.timed("prompt"):
-            use = _Use(self._model.name, self._model.prompt_tokens(task))
+            use = Use(self._model.name, self._model.prompt_tokens(task))
         writer.trace.prompted(sources, use.prompt_tokens, task.language.value)
         try:
             with writer.trace.timed("model_calls"):
@@ -291,7 +258,7 @@ class QuizMaker:
         wanted: int,
         price: Quote,
         hold: Hold,
-        use: _Use,
+        use: Use,
     ) -> int:
         """Store the drafts that hold until there are enough; returns how many did not. Raises NoPassages for none."""
         asked: set[str] = set()
@@ -302,14 +269,14 @@ class QuizMaker:
                 use.add(event, drafting.name, free=drafting is self._quoting)
                 if isinstance(event, Finished):
                     break
-                verdict = _judge(event, sources, asked)
+                verdict = judge(event, sources, asked)
                 if isinstance(verdict, Dropped):
                     dropped[verdict.reason] += 1
                     continue
                 asked.add(signature(event))
                 owed = price.owed(use.tokens)
                 await writer.ask(
-                    _question(verdict, len(asked), sources[event.source_number - 1], task.topic),
+                    question_of(verdict, len(asked), sources[event.source_number - 1], task.topic),
                     partial(self._delivered, hold=hold, use=use, owed=owed),
                 )
                 use.delivered_tokens = owed
@@ -321,7 +288,7 @@ class QuizMaker:
             raise NoPassages("The pages found do not carry a question; choose another topic or other filters.")
         return dropped.total()
 
-    async def _drafts(self, writer: QuizWriter, task: QuizTask, use: _Use) -> AsyncGenerator[Drafted]:
+    async def _drafts(self, writer: QuizWriter, task: QuizTask, use: Use) -> AsyncGenerator[Drafted]:
         """Yield what the model drafts; what the quoting one does when the model fails before its first draft."""
         try:
             async with aclosing(self._model.quiz(task)) as drafts:
@@ -337,11 +304,11 @@ class QuizMaker:
             async for draft in drafts:
                 yield draft, self._quoting
 
-    async def _delivered(self, connection: Connection, *, hold: Hold, use: _Use, owed: int) -> None:
+    async def _delivered(self, connection: Connection, *, hold: Hold, use: Use, owed: int) -> None:
         await self._wallet.delivered(connection, hold.reservation.id, owed)
         await self._used(connection, hold, use, owed)
 
-    async def _used(self, connection: Connection, hold: Hold, use: _Use, owed: int) -> None:
+    async def _used(self, connection: Connection, hold: Hold, use: Use, owed: int) -> None:
         """Record what was used before it is charged, so that no charge stands without its use."""
         await record_use(
             connection,
@@ -370,49 +337,3 @@ class QuizMaker:
         if not found:
             raise NoPassages
         return found
-
-
-def _judge(draft: DraftQuestion, sources: Sequence[QuizSource], asked: Collection[str]) -> Backed | Dropped:
-    if not 1 <= draft.source_number <= len(sources):
-        return Dropped("names no source")
-    return validate(draft, sources[draft.source_number - 1].text, asked)
-
-
-def _question(backed: Backed, number: int, source: QuizSource, topic: str) -> Question:
-    draft = backed.draft
-    evidence = Evidence(
-        chunk_id=source.chunk_id,
-        document_id=source.document_id,
-        document_title=source.document_title,
-        page=source.page,
-        quote=source.text[backed.start : backed.end],
-        start=source.start + backed.start,
-        end=source.start + backed.end,
-    )
-    return Question(
-        id=uuid4(),
-        number=number,
-        kind=draft.kind,
-        stem=draft.stem.strip(),
-        options=draft.options,
-        topic=draft.topic or topic,
-        key=Key(draft.correct, draft.accepted, draft.explanation, evidence),
-    )
-
-
-def _tokens(draft: DraftQuestion) -> int:
-    return count("\n".join([draft.stem, *draft.options, *draft.accepted, draft.explanation, draft.quote]))
-
-
-async def beating(
-    work: Awaitable[T], beat: Callable[[], Awaitable[None]], heartbeat_seconds: float = HEARTBEAT_SECONDS
-) -> T:
-    """Return what `work` brings, and beat while it is silent; a cancel is the work's as well."""
-    pending = asyncio.ensure_future(work)
-    try:
-        while not (await asyncio.wait({pending}, timeout=heartbeat_seconds))[0]:
-            await beat()
-        return pending.result()
-    finally:
-        pending.cancel()
-        await asyncio.gather(pending, return_exceptions=True)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from server.caller import current
 from server.database.pool import Connection, Database
@@ -17,6 +18,9 @@ from server.retrieval.trace import Story, Trace
 from server.text.language import Language
 
 METHOD = "GenerateQuiz"
+HEARTBEAT_SECONDS = 10.0
+
+T = TypeVar("T")
 
 Delivered = Callable[[Connection], Awaitable[None]]
 """Records in the same transaction what the student has received, for the wallet."""
@@ -107,3 +111,17 @@ class QuizWriter:
     def _story(self) -> Story:
         new = self._new
         return Story(new.request_id, current().request_id, new.owner_id, METHOD, self.trace.story())
+
+
+async def beating(
+    work: Awaitable[T], beat: Callable[[], Awaitable[None]], heartbeat_seconds: float = HEARTBEAT_SECONDS
+) -> T:
+    """Return what `work` brings, and beat while it is silent; a cancel is the work's as well."""
+    pending = asyncio.ensure_future(work)
+    try:
+        while not (await asyncio.wait({pending}, timeout=heartbeat_seconds))[0]:
+            await beat()
+        return pending.result()
+    finally:
+        pending.cancel()
+        await asyncio.gather(pending, return_exceptions=True)

@@ -6,14 +6,14 @@ import pytest
 
 from server.admin import operations, syncs
 from server.ingestion import service as ingestion
-from server.quiz import making
-from server.quiz.making import beating
+from server.quiz import making, writer
+from server.quiz.writer import beating
 from server.retrieval import following, journal
 
 PROMISED_SECONDS = 15.0
 LOOKS = {
     "answer": journal.HEARTBEAT_SECONDS + max(following.POLL_SECONDS),
-    "quiz": making.HEARTBEAT_SECONDS + making.POLL_SECONDS,
+    "quiz": writer.HEARTBEAT_SECONDS + making.POLL_SECONDS,
     "ingestion job": ingestion.HEARTBEAT_SECONDS + ingestion.POLL_SECONDS,
     "operation": operations.HEARTBEAT_SECONDS + operations.POLL_SECONDS,
     "sync": syncs.SILENT_SECONDS + operations.HEARTBEAT_SECONDS + operations.POLL_SECONDS,
