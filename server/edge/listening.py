@@ -21,7 +21,7 @@ async def close(port: int, within_seconds: float) -> None:
 
     Connections that come then reach another process that listens on the port, or find it closed.
     """
-    for number in [number for number in _sockets() if _listens(number, port)]:
+    for number in [number for number in map(int, os.listdir(_OPEN_FILES)) if _listens(number, port)]:
         # What listened is closed by being replaced; who opened it closes what is now in its place.
         with _lent(number) as listening, socket.socket(socket.AF_UNIX) as nothing:
             await all_accepted(listening, within_seconds)
@@ -36,23 +36,19 @@ async def all_accepted(listening: socket.socket, within_seconds: float) -> None:
         await asyncio.sleep(_LOOK_SECONDS)
 
 
-def _sockets() -> Iterator[int]:
-    """Yield the file descriptors of this process that are sockets."""
-    for number in map(int, os.listdir(_OPEN_FILES)):
-        try:
-            if stat.S_ISSOCK(os.fstat(number).st_mode):
-                yield number
-        except OSError:
-            continue  # closed meanwhile
-
-
 def _listens(number: int, port: int) -> bool:
-    with _lent(number) as found:
-        return (
-            found.family in (socket.AF_INET, socket.AF_INET6)
-            and found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
-            and found.getsockname()[1] == port
-        )
+    """Say whether a file descriptor, which other threads may close at any time, listens on a port."""
+    try:
+        if not stat.S_ISSOCK(os.fstat(number).st_mode):
+            return False
+        with _lent(number) as found:
+            return (
+                found.family in (socket.AF_INET, socket.AF_INET6)
+                and found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
+                and found.getsockname()[1] == port
+            )
+    except OSError:
+        return False
 
 
 def _waiting(listening: socket.socket) -> int:
