@@ -195,6 +195,16 @@ const scenarios = {
     return seen;
   },
 
+  /** Ask what no page of the library answers. */
+  async nothing() {
+    await enter({ ...options, signUp: true });
+    await ask(options.question);
+    await answered(1);
+    await page.waitForSelector(".turn [role=alert]");
+    await look();
+    return { turn: await page.innerText(".turn"), buttons: await page.$$eval(".turn button", (found) => found.length) };
+  },
+
   /** Have a quiz made, answer it, read why. */
   async quiz() {
     await enter({ ...options, signUp: true });

@@ -180,6 +180,14 @@ async def test_an_answer_survives_a_lost_link_a_reload_and_a_lost_reply_and_is_c
     assert seen["left"] == 0, "the next person on the phone sees the answers of the one before"
 
 
+async def test_a_question_that_no_page_answers_is_told_as_such_and_costs_nothing(server, operated):
+    seen = await browse(server, "nothing", question="Quelle est la recette du gâteau au chocolat ?", **newcomer())
+    assert "Aucun passage des cours" in seen["turn"]
+    assert "a échoué" not in seen["turn"]
+    assert "Rien n’a été débité" in seen["turn"]
+    assert seen["buttons"] == 0, "neither trying again nor rating makes sense here"
+
+
 async def test_a_quiz_is_made_and_paid_once_answered_and_justified(server, operated):
     seen = await browse(server, "quiz", topic="les lois de Newton", **newcomer())
     assert seen["questions"] == len(seen["evidence"]) > 0

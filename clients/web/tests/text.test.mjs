@@ -28,6 +28,10 @@ test("citation numbers stand for themselves, alone or several", () => {
   assert.deepEqual(numbers("l'année [1960]"), []);
 });
 
+test("a citation number stays with the word before it", () => {
+  assert.equal(parts("vrai [1]")[0].text, "vrai\u00a0");
+});
+
 test("a quotation keeps its own language, also while it is still open", () => {
   const [lead, quote, number] = parts("تقول المقاطع: « Une suite u_n est » [1]");
   assert.equal(wordsOf([lead, quote]).trim(), "تقول المقاطع:");

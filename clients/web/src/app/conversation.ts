@@ -71,10 +71,11 @@ export class Conversation {
     this.changed();
   }
 
-  /** Try a refused question again, under the id it had. */
+  /** Try a refused question again: under the id it had, unless that led to an answer that failed. */
   retry(turn: Turn): void {
     this.turns = this.turns.filter((other) => other !== turn);
-    this.add(turn.answer);
+    const { outcome, question, askedIn, answerLanguage } = turn.answer;
+    this.add(outcome ? asked(uuid(), question, askedIn, answerLanguage) : turn.answer);
     this.changed();
   }
 

@@ -55,6 +55,11 @@ export function tied(text: string): string {
   return text.replace(/ (?=[?!:;»])/g, "\u00a0").replace(/« /g, "«\u00a0");
 }
 
+/** Keep a citation's number with the word before it. */
+function numbered(text: string): string {
+  return text.replace(/ $/, "\u00a0");
+}
+
 /** Split one line. */
 export function parts(line: string): Part[] {
   const found: Part[] = [];
@@ -64,6 +69,8 @@ export function parts(line: string): Part[] {
     if (bare && LETTER.test(line[match.index - 1] ?? "")) continue; // the end of a word
     if (match.index > end) found.push({ kind: "text", text: line.slice(end, match.index) });
     const formula = dollars ?? round ?? square ?? bare;
+    const before = found[found.length - 1];
+    if (numbers && before?.kind === "text") before.text = numbered(before.text);
     if (numbers) for (const number of numbers.split(/[,،;]/)) found.push({ kind: "citation", number: Number(number) });
     else if (strong) found.push({ kind: "strong", text: strong });
     else if (formula) found.push({ kind: "formula", text: formula });

@@ -210,7 +210,7 @@ export const arabic: Words = {
   "refused.VOUCHER_UNKNOWN": "هذا الرمز غير موجود. تحقق منه.",
   "refused.VOUCHER_USED": "استُعمل هذا الرمز من قبل.",
   "refused.VOUCHER_EXPIRED": "انتهت صلاحية هذا الرمز.",
-  "refused.NO_PASSAGES": "لا يوجد في الدروس مقطع يجيب عن هذا السؤال. لم يُخصم شيء.",
+  "refused.NO_PASSAGES": "لا يوجد في الدروس مقطع يجيب عن هذا. جرّب كلمات أخرى. لم يُخصم شيء.",
   "refused.UPLOAD_REFUSED": "الملف غير مقبول أو لم يصل كاملا.",
   "refused.ILLEGAL_STATE": "لم يعد هذا ممكنا في هذه الحالة.",
   "refused.CONFLICT": "عدّله شخص آخر للتو. أعد المحاولة.",

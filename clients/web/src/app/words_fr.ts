@@ -208,7 +208,7 @@ export const french = {
   "refused.VOUCHER_UNKNOWN": "Ce code n’existe pas. Relis-le bien.",
   "refused.VOUCHER_USED": "Ce code a déjà servi.",
   "refused.VOUCHER_EXPIRED": "Ce code n’est plus valable.",
-  "refused.NO_PASSAGES": "Aucun passage des cours ne répond à cette question. Rien n’a été débité.",
+  "refused.NO_PASSAGES": "Aucun passage des cours ne répond à cela. Essaie avec d’autres mots. Rien n’a été débité.",
   "refused.UPLOAD_REFUSED": "Le fichier n’est pas accepté, ou n’est pas arrivé entier.",
   "refused.ILLEGAL_STATE": "Ce n’est plus possible dans cet état.",
   "refused.CONFLICT": "Quelqu’un d’autre vient de le modifier. Réessaie.",

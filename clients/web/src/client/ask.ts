@@ -1,5 +1,5 @@
 // Follows an answer to its receipt over a link that drops. The server goes on without us, and never charges again.
-import { RetrievalService } from "../gen/bacmr/v1/retrieval_pb.js";
+import { AskFinishReason, RetrievalService } from "../gen/bacmr/v1/retrieval_pb.js";
 import { after, recalled, type Answer } from "./answer.js";
 import type { Client } from "./client.js";
 import { followed } from "./follow.js";
@@ -27,8 +27,10 @@ export async function follow(
           answerLanguage: answer.answerLanguage,
           requestId: answer.requestId,
         }, stop);
+  const ended = () => answer.outcome !== undefined;
+  const failed = () => answer.outcome?.reason === AskFinishReason.FAILED;
   try {
-    for await (const event of followed(open, () => answer.outcome !== undefined, waiting, signal)) {
+    for await (const event of followed(open, ended, waiting, signal, failed)) {
       answer = after(answer, event);
       changed(answer);
     }

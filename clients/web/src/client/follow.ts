@@ -5,12 +5,16 @@ import { Code, Refusal } from "./refusal.js";
 /** The server says something at least every 15 s; a link that stays silent for longer is dead. */
 const SILENCE_MS = 25_000;
 
-/** Yield events of one stream after another until `done`. Throws the first Refusal that waiting does not help. */
+/**
+ * Yield events of one stream after another until `done`. Throws the first Refusal that waiting does not help, and where
+ * `failed`, the one that follows the last event and says why.
+ */
 export async function* followed<T>(
   open: (signal: AbortSignal) => AsyncIterable<T>,
   done: () => boolean,
   waiting: (down: boolean) => void,
   signal: AbortSignal,
+  failed: () => boolean = () => false,
 ): AsyncGenerator<T> {
   for (let attempt = 0; !done(); ) {
     const link = new AbortController();
@@ -26,11 +30,16 @@ export async function* followed<T>(
         attempt = 0;
         waiting(false);
         yield event;
-        if (done()) return;
+        if (done() && !failed()) return;
       }
+      if (done()) return;
       throw Refusal.linkDown();
     } catch (error) {
       if (signal.aborted || !comesBack(error)) throw error;
+      if (done()) {
+        if ((error as Refusal).reason === "LINK_DOWN") return;
+        throw error;
+      }
       waiting(true);
       attempt += 1;
       await pause((error as Refusal).retryAfterMs ?? backoffMs(attempt), signal);

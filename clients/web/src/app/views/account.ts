@@ -29,7 +29,7 @@ export const accountView: View = (app, left) => {
     ledger,
     more,
     h("footer", { class: "stack tight" },
-      h("p", { class: "faint" }, h("bdi", {}, person?.name || person?.account || ""), person?.name ? h("bdi", { class: "small" }, ` ${person.account}`) : ""),
+      h("p", { class: "faint" }, h("bdi", {}, person?.name || person?.account || ""), person?.name && [" ", h("bdi", { class: "small" }, person.account)]),
       h("p", {}, h("button", { onclick: () => app.signOut() }, t("account.signout")))),
   );
 };

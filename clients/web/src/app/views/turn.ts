@@ -1,5 +1,5 @@
 // One question and its answer: how far it is, what it says, where that stands, what it cost.
-import type { Answer } from "../../client/answer.js";
+import type { Answer, Outcome } from "../../client/answer.js";
 import { Language } from "../../gen/bacmr/v1/language_pb.js";
 import { AskFinishReason, Rating, RetrievalService } from "../../gen/bacmr/v1/retrieval_pb.js";
 import type { App } from "../app.js";
@@ -34,10 +34,10 @@ export function drawTurn(app: App, turn: Turn): HTMLElement {
     running && (turn.linkDown
       ? h("p", { class: "notice" }, t(answer.answerId ? "link.down" : "link.waiting"))
       : progress(answer)),
-    notices(answer),
+    notices(turn),
     turn.refusal && alert(turn.refusal),
     turn.refusal && h("p", { class: "pair" },
-      h("button", { onclick: () => app.conversation.retry(turn) }, t("retry")),
+      turn.refusal.reason !== "NO_PASSAGES" && h("button", { onclick: () => app.conversation.retry(turn) }, t("retry")),
       turn.refusal.reason === "INSUFFICIENT_BALANCE" && h("a", { class: "button", href: "#account" }, t("ask.topup"))),
     sources(answer),
     answer.outcome && foot(app, answer),
@@ -49,11 +49,11 @@ function progress(answer: Answer): HTMLElement {
   return h("p", { class: "stage" }, h("span", { class: "dots", "aria-hidden": "true" }), stage);
 }
 
-function notices(answer: Answer): Child {
+function notices({ answer, refusal }: Turn): Child {
   const found = answer.degraded.map((step) => named("degraded", step, "degraded.other"));
   const { outcome } = answer;
   if (outcome) {
-    if (outcome.reason > AskFinishReason.STOP) found.push(named("finish", String(outcome.reason), "finish.4"));
+    if (outcome.reason > AskFinishReason.STOP && !refusal) found.push(named("finish", String(outcome.reason), "finish.4"));
     if (outcome.unsupported.length) found.push(t("ask.unsupported", { n: outcome.unsupported.length }));
   }
   const once = Array.from(new Set(found));
@@ -107,11 +107,13 @@ function foot(app: App, answer: Answer): HTMLElement {
           ),
         )))),
     h("p", { class: "receipt small faint" },
-      outcome.chargedTokens
-        ? t("ask.cost", { charged: outcome.chargedTokens, balance: outcome.balanceTokens })
-        : t("ask.free"),
-      rating(app, answer)),
+      receipt(outcome),
+      answer.text && rating(app, answer)),
   );
+}
+
+function receipt({ chargedTokens: charged, balanceTokens: balance }: Outcome): string {
+  return charged ? t("ask.cost", { charged, balance }) : t("ask.free");
 }
 
 function rating(app: App, answer: Answer): HTMLElement {
@@ -140,7 +142,7 @@ function speak(turn: Turn): void {
   if (running) spoken.set(turn, { stage: answer.stage, chars: upTo });
   else {
     spoken.delete(turn);
-    if (answer.outcome) announce(t("ask.cost", { charged: answer.outcome.chargedTokens, balance: answer.outcome.balanceTokens }));
+    if (answer.outcome) announce(receipt(answer.outcome));
     setTimeout(hush, 10_000);
   }
 }
