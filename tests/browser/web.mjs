@@ -26,15 +26,27 @@ page.on("pageerror", (error) => complaints.push(String(error)));
 const asked = ".composer button";
 const paths = { widest: 0, unnamed: [] };
 
-/** What every page must keep: nothing wider than a small phone, and a name for every control. */
+await page.addInitScript(() => {
+  window.enlarged = (measure) => {
+    document.documentElement.style.fontSize = "200%";
+    try {
+      return measure();
+    } finally {
+      document.documentElement.style.fontSize = "";
+    }
+  };
+});
+
+/** What every page must keep: nothing wider than a small phone, also in letters twice as large; a name for every control. */
 async function look() {
-  const { width, unnamed } = await page.evaluate(() => ({
+  const { width, large, unnamed } = await page.evaluate(() => ({
     width: document.documentElement.scrollWidth,
+    large: enlarged(() => document.documentElement.scrollWidth),
     unnamed: [...document.querySelectorAll("input, textarea, select, button, a[href], progress, meter")]
       .filter((control) => !(control.labels?.length || control.ariaLabel || control.textContent.trim()))
       .map((control) => control.outerHTML),
   }));
-  paths.widest = Math.max(paths.widest, width);
+  paths.widest = Math.max(paths.widest, width, large);
   paths.unnamed.push(...unnamed);
 }
 

@@ -4,7 +4,7 @@ import type { App } from "../app.js";
 import { h, icon, type Child } from "../dom.js";
 import { count, t } from "../i18n.js";
 import { showPassage } from "../passage.js";
-import { directionOf } from "../prose.js";
+import { directionOf, line as drawn } from "../prose.js";
 
 const TICK = "M5 12.5l4.5 4.5L19 7.5";
 const CROSS = "M6 6l12 12M18 6L6 18";
@@ -24,9 +24,9 @@ export function drawQuestion(question: Question): Sheet {
   const element = h("fieldset", { class: "card" },
     h("legend", { dir: directionOf(question.stem) },
       h("span", { class: "faint small" }, t("quiz.question", { n: question.number })),
-      h("span", { class: "stem" }, question.stem)),
+      h("span", { class: "stem" }, ...drawn(question.stem))),
     several && h("p", { class: "hint" }, t("quiz.several")),
-    ...options.map((option, at) => h("label", { class: "option", dir: directionOf(option) }, inputs[at]!, h("span", {}, option))),
+    ...options.map((option, at) => h("label", { class: "option", dir: directionOf(option) }, inputs[at]!, h("span", {}, ...drawn(option)))),
     !options.length && text,
   );
   return {
@@ -47,7 +47,7 @@ export function drawResult(app: App, { question, correct, score, answer }: Quest
   return h("article", { class: `card result ${verdict}` },
     h("p", { class: "verdict" }, icon(verdict === "wrong" ? CROSS : TICK), t(`quiz.${verdict}`),
       h("span", { class: "faint small" }, " · ", t("quiz.question", { n: question.number }))),
-    h("p", { class: "stem", dir: directionOf(question.stem) }, question.stem),
+    h("p", { class: "stem", dir: directionOf(question.stem) }, ...drawn(question.stem)),
     !correct && line(t("quiz.yours"), given),
     ...drawKey(app, question),
   );
@@ -60,7 +60,7 @@ export function drawKey(app: App, question: Question): Child[] {
   return [
     line(t("quiz.key"), rightAnswer(question, key)),
     // The local model explains by quoting: no need to read the same words twice.
-    !key.explanation.includes(key.evidence?.quote || "\0") && key.explanation !== "" && h("p", { dir: directionOf(key.explanation) }, key.explanation),
+    !flat(key.explanation).includes(flat(key.evidence?.quote || "\0")) && key.explanation !== "" && h("p", { dir: directionOf(key.explanation) }, key.explanation),
     key.evidence && h("button", {
       class: "evidence", dir: directionOf(key.evidence.quote),
       onclick: () => void showPassage(app.client, {
@@ -84,6 +84,11 @@ function rightAnswer(question: Question, key: AnswerKey): string {
 function optionsOf(question: Question): string[] {
   if (question.kind === QuestionKind.TRUE_FALSE && !question.options.length) return [t("quiz.true"), t("quiz.false")];
   return question.options;
+}
+
+/** Explanations and quotes may differ in spaces and in the sign that ends a sentence. */
+function flat(text: string): string {
+  return text.replace(/\s+/g, " ").replace(/[.\s]+$/, "");
 }
 
 function line(name: string, value: string): HTMLElement {

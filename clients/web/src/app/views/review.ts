@@ -5,7 +5,7 @@ import type { App, View } from "../app.js";
 import { fill, h, type Child } from "../dom.js";
 import { named, t } from "../i18n.js";
 import { alert, attempt } from "../notice.js";
-import { directionOf } from "../prose.js";
+import { directionOf, line } from "../prose.js";
 import { drawKey } from "./question.js";
 
 const GRADES = [Recall.AGAIN, Recall.HARD, Recall.GOOD, Recall.EASY];
@@ -43,7 +43,7 @@ function show(app: App, where: HTMLElement, [review, ...rest]: readonly Review[]
   const hidden = h("div", {}, h("button", { class: "main", onclick: () => fill(hidden, answer) }, t("review.show")));
   fill(where, h("article", { class: "card stack" },
     h("p", { class: "faint small" }, t("review.left", { n: rest.length + 1 })),
-    h("p", { class: "stem", dir: directionOf(question.stem) }, question.stem),
-    question.options.length > 0 && h("ul", {}, ...question.options.map((option) => h("li", { dir: directionOf(option) }, option))),
+    h("p", { class: "stem", dir: directionOf(question.stem) }, ...line(question.stem)),
+    question.options.length > 0 && h("ul", {}, ...question.options.map((option) => h("li", { dir: directionOf(option) }, ...line(option)))),
     hidden));
 }
