@@ -1,6 +1,7 @@
 """The Python client asks again where nothing was done, and nowhere else."""
 
 import asyncio
+import socket
 
 import grpc
 import pytest
@@ -9,7 +10,7 @@ import pytest_asyncio
 from bacmr import client as client_module
 from bacmr.client import WAITS_SECONDS, BacmrClient
 from bacmr.refusals import refusal
-from bacmr.v1 import wallet_pb2, wallet_pb2_grpc
+from bacmr.v1 import retrieval_pb2, wallet_pb2, wallet_pb2_grpc
 from server.refusal import InsufficientBalance, StoreUnavailable
 from tests.rpc.stopping import Stopping, serving
 
@@ -116,3 +117,17 @@ async def test_a_cancel_of_the_callers_own_is_final(stopping):
     stopping.gate = None
     assert await balance(stopping) == 5
     assert stopping.asked == 2
+
+
+async def test_a_server_that_is_not_there_is_told_and_not_waited_for_without_end(monkeypatch):
+    monkeypatch.setattr(client_module, "WAITS_SECONDS", (0.01,))
+    monkeypatch.setattr(client_module, "PATIENCE_SECONDS", 0.01)
+    with socket.socket() as taken:  # bound and never listening: nobody else gets the port
+        taken.bind(("127.0.0.1", 0))
+        async with BacmrClient(f"127.0.0.1:{taken.getsockname()[1]}", access_token="t") as client:
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                await client.wallet.GetBalance(wallet_pb2.GetBalanceRequest())
+            assert error.value.code() is grpc.StatusCode.UNAVAILABLE
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                await anext(aiter(client.retrieval.Ask(retrieval_pb2.AskRequest(question="?"))))
+            assert error.value.code() is grpc.StatusCode.UNAVAILABLE

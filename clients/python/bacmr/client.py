@@ -29,6 +29,8 @@ from bacmr.v1 import (
 UPLOAD_PART_BYTES = 256 * 1024
 REFRESH_BEFORE_SECONDS = 60.0
 RESUME_TRIES = 8
+PATIENCE_SECONDS = 20.0
+"""How long a call waits for a server to be there at all, unless it has a deadline; then it fails as UNAVAILABLE."""
 
 SERVICE_CONFIG = json.dumps(
     {
@@ -74,7 +76,7 @@ class BacmrClient:
         access_token: str = "",
     ) -> None:
         """Open a channel. Without `credentials` the link is plaintext, which servers accept on loopback only."""
-        identity = _Identity(self._token)
+        identity = _Identity(self._token, self._present)
         options = [("grpc.service_config", SERVICE_CONFIG), ("grpc.keepalive_time_ms", 30_000)]
         self._channel = (
             grpc.aio.secure_channel(target, credentials, options, interceptors=identity.interceptors)
@@ -104,7 +106,7 @@ class BacmrClient:
         await self.close()
 
     async def connect(self, timeout_seconds: float) -> None:
-        """Wait until a server answers; raises TimeoutError. Calls wait by themselves, but without an end."""
+        """Wait until a server answers; raises TimeoutError. Calls wait by themselves, for PATIENCE_SECONDS."""
         async with asyncio.timeout(timeout_seconds):
             await self._channel.channel_ready()
 
@@ -208,6 +210,13 @@ class BacmrClient:
         self._session = session
         return session.user
 
+    async def _present(self) -> bool:
+        try:
+            await self.connect(PATIENCE_SECONDS)
+        except TimeoutError:
+            return False
+        return True
+
     async def _token(self) -> str:
         if self._session is None:
             return self._fixed_token
@@ -222,10 +231,11 @@ _UNSIGNED = ("/bacmr.v1.AuthService/SignUp", "/bacmr.v1.AuthService/SignIn", "/b
 
 
 class _Identity:
-    """Adds the access token to every call but those that make one."""
+    """Adds the access token to every call but those that make one; lets none wait without end for a server."""
 
-    def __init__(self, token: Callable[[], Any]) -> None:
+    def __init__(self, token: Callable[[], Any], present: Callable[[], Any]) -> None:
         self._token = token
+        self._present = present
 
     async def details(self, details: ClientCallDetails) -> ClientCallDetails:
         metadata = Metadata(*(details.metadata or ()))
@@ -233,7 +243,10 @@ class _Identity:
             token = await self._token()
             if token:
                 metadata.add("authorization", f"Bearer {token}")
-        return ClientCallDetails(details.method, details.timeout, metadata, details.credentials, details.wait_for_ready)
+        waits = details.wait_for_ready
+        if details.timeout is None and not await self._present():
+            waits = False
+        return ClientCallDetails(details.method, details.timeout, metadata, details.credentials, waits)
 
     @property
     def interceptors(self) -> list[Any]:
