@@ -58,12 +58,25 @@ class Refusal(Exception):
         self.metadata = {key: str(value) for key, value in metadata.items()}
 
 
+VIOLATIONS_TOLD = 3
+"""In the sentence, which travels in a header; the details hold all."""
+
+
 class Invalid(Refusal):
     """The request breaks a rule of its own message."""
 
     kind = Kind.INVALID
     reason = "INVALID_REQUEST"
-    sentence = "The request is not valid; see the field violations."
+    sentence = "The request is not valid."
+
+    def __init__(
+        self, sentence: str | None = None, *, violations: Sequence[Violation] = (), **metadata: object
+    ) -> None:
+        """Name what to mend in the sentence as well: tools like grpcurl show details as bytes."""
+        told = violations[:VIOLATIONS_TOLD]
+        fixes = "; ".join(f"{violation.field}: {violation.description.rstrip('.')}" for violation in told)
+        said = sentence or (f"The request is not valid: {fixes}." if fixes else None)
+        super().__init__(said, retry_after_seconds=None, violations=violations, **metadata)
 
 
 class Unreadable(Refusal):

@@ -250,7 +250,7 @@ async def test_a_violation_names_the_field_and_the_rule(edge):
     assert (no.code, no.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
     (violation,) = no.details["BadRequest"].field_violations
     assert (violation.field, violation.reason) == ("user_id", "STRING_UUID")
-    assert violation.description
+    assert f"user_id: {violation.description}" in no.sentence
 
 
 async def test_a_deadline_of_the_caller_ends_the_handler(serve, people):

@@ -30,7 +30,7 @@ class Refusal:
 
     def __str__(self) -> str:
         """One line for people."""
-        fixes = "; ".join(f"{path}: {text}" for path, text in self.violations)
+        fixes = "; ".join(f"{path}: {text}" for path, text in self.violations if text.rstrip(".") not in self.sentence)
         notes = ", ".join(f"{key}={value}" for key, value in sorted(self.metadata.items()))
         tail = " ".join(part for part in (fixes, f"({notes})" if notes else "") if part)
         return f"{self.reason or self.code.name}: {self.sentence}" + (f" {tail}" if tail else "")
