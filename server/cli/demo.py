@@ -17,7 +17,7 @@ from server.app.application import App
 from server.app.failure import StartupError
 from server.cli.ask import print_answer, receipt_line
 from server.cli.ingest import ingest_file, progress_bars
-from server.config import default_data_dir, load
+from server.config import load
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 OPERATOR = "operator@demo.bacmr.example"
@@ -28,6 +28,11 @@ QUESTIONS = (
 )
 QUIZ_TOPIC = "la photosynthèse"
 QUIZ_QUESTIONS = 3
+
+EMBEDDED: dict[str, str] = dict.fromkeys(
+    ("database_url", "database_owner_url", "milvus_uri", "redis_url", "blob_url"), ""
+)
+"""Whatever stores the settings name, the demo writes into none of them."""
 
 PLAIN_WIDTH = 120
 """Columns where the output is no terminal."""
@@ -59,9 +64,10 @@ async def demo(samples: Path) -> None:
     """Start everything, do the main job as its people would, stop everything."""
     began = time.monotonic()
     _title("Starting PostgreSQL, Milvus Lite and the server")
-    folder = default_data_dir() / "demo"
+    folder = load().data_dir / "demo"
     settings = load(
         data_dir=folder,
+        **EMBEDDED,
         grpc_listen="127.0.0.1:0",
         http_listen="127.0.0.1:0",
         bootstrap_admin_email=OPERATOR,
