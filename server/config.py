@@ -3,14 +3,17 @@
 Each setting is `BACMR_<NAME>`; secrets may also come from files named `bacmr_<name>` in `BACMR_SECRETS_DIR`.
 """
 
+import difflib
 import os
 import pwd
 import re
+from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -34,7 +37,20 @@ SCHEMES = {
 }
 """What an address must start with; anything else ends as an exception of the store's driver."""
 MAIL_ADDRESS = re.compile(r"[^@\s]+@[^@\s]+")
+PLACE = re.compile(r"[A-Za-z0-9._-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
+"""A host of `source_hosts`, alone or with a port."""
 ProviderName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
+TOP_UP_SECRET_CHARACTERS = 32
+CLIENT_VARIABLES = ("BACMR_SECRETS_DIR", "BACMR_TARGET", "BACMR_EMAIL", "BACMR_PASSWORD")
+"""Read from the environment as well, but no settings of the server."""
+SERVICE_LINK = re.compile(r"_(SERVICE_HOST|SERVICE_PORT|PORT)(_|$)")
+"""What Kubernetes adds to the environment for each service of a namespace."""
+
+
+def _long_enough(secret: SecretStr) -> SecretStr:
+    if len(secret.get_secret_value()) < TOP_UP_SECRET_CHARACTERS:
+        raise ValueError(f"must have at least {TOP_UP_SECRET_CHARACTERS} characters")
+    return secret
 
 
 class ProviderSettings(BaseModel):
@@ -155,7 +171,7 @@ class Settings(BaseSettings):
     # Money
     welcome_tokens: Annotated[int, Field(ge=0, le=1_000_000_000)] = 20_000
     reservation_ttl_seconds: Annotated[int, Field(ge=30, le=3_600)] = 300
-    top_up_secrets: dict[ProviderName, Annotated[SecretStr, Field(min_length=32)]] = {}
+    top_up_secrets: dict[ProviderName, Annotated[SecretStr, AfterValidator(_long_enough)]] = {}
     """JSON object of the secrets (at least 32 characters) that providers of mobile money sign their callbacks with, by
     provider, as in `{"bankily": "…"}`; a provider without one is not heard"""
 
@@ -204,6 +220,13 @@ class Settings(BaseSettings):
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("source_hosts")
+    @classmethod
+    def _hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(map(PLACE.fullmatch, value)):
+            raise ValueError("must look like cours.example.mr, or intranet.lycee.mr:8080, without https:// and path")
         return value
 
     @field_validator("grpc_listen", "http_listen", "worker_listen")
@@ -258,6 +281,9 @@ class SettingsError(Exception):
 
 def load(**overrides: Any) -> Settings:
     """Read all settings once. Raises SettingsError with one clear line."""
+    folder = os.environ.get("BACMR_SECRETS_DIR")
+    if folder and not Path(folder).is_dir():
+        raise SettingsError(f"BACMR_SECRETS_DIR: {folder} is not a folder")
     try:
         return Settings(**overrides)
     except ValidationError as error:
@@ -271,3 +297,21 @@ def load(**overrides: Any) -> Settings:
         field = re.search(r'field "(\w+)"', str(error))
         name = f"BACMR_{field[1].upper()}" if field else "settings"
         raise SettingsError(f"{name}: is not valid JSON") from None
+
+
+def misspelt(names: Iterable[str]) -> dict[str, str]:
+    """Return the names that look like settings and are none, each with the setting that is nearest, or nothing."""
+    known = {f"BACMR_{name.upper()}" for name in Settings.model_fields}.union(CLIENT_VARIABLES)
+    strange = (name for name in sorted(names) if name.startswith("BACMR_") and name not in known)
+    return {
+        name: next(iter(difflib.get_close_matches(name, known, 1)), "")
+        for name in strange
+        if not SERVICE_LINK.search(name)
+    }
+
+
+def given_names() -> set[str]:
+    """Return the names of everything that may set something: variables, and files of `BACMR_SECRETS_DIR`."""
+    folder = os.environ.get("BACMR_SECRETS_DIR")
+    files = {file.name.upper() for file in Path(folder).iterdir()} if folder else set()
+    return files.union(os.environ)

@@ -19,7 +19,7 @@ from server.cli import sync as syncing
 from server.cli.admin import admin
 from server.cli.keys import keys
 from server.cli.remote import TARGET_VARIABLES, Login
-from server.config import Settings, SettingsError, load
+from server.config import Settings, SettingsError, given_names, load, misspelt
 
 FAILED = 2
 FOUND_SOMETHING = 1
@@ -57,7 +57,7 @@ def serve(
     """Start everything that no setting replaces and serve until Ctrl-C or SIGTERM."""
     from server.cli import serve as serving
 
-    _run(serving.serve(load(processes=processes) if processes else _settings()))
+    _run(serving.serve(_settings(processes=processes) if processes else _settings()))
 
 
 @cli.command()
@@ -224,8 +224,10 @@ def drill(
     raise typer.Exit(0 if _run(recovering.drill(_settings(), location, newest=newest)) else FOUND_SOMETHING)
 
 
-def _settings() -> Settings:
-    return load()
+def _settings(**overrides: Any) -> Settings:
+    for name, near in misspelt(given_names()).items():
+        errors.print(f"bacmr: {name} is no setting" + (f"; is {near} meant?" if near else ""), soft_wrap=True)
+    return load(**overrides)
 
 
 def _run(work: Coroutine[Any, Any, Any]) -> Any:

@@ -59,3 +59,9 @@ def test_a_database_without_our_schema_is_told_to_migrate(folder: Path, postgres
             admin.execute("DROP DATABASE unmigrated WITH (FORCE)")
     assert code == 1
     assert "run `bacmr migrate`" in said["schema"]
+
+
+def test_a_misspelt_setting_is_told_with_the_one_that_is_meant(folder: Path) -> None:
+    code, said = doctor(folder, BACMR_DATABSE_URL="postgresql://db/bacmr")
+    assert code == 1
+    assert "BACMR_DATABASE_URL" in said["settings"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.config import SettingsError, load
+from server.config import SettingsError, given_names, load, misspelt
 
 SECRET = "a secret of bankily and of ours!"
 
@@ -45,6 +45,8 @@ def test_secrets_that_cannot_be_are_refused_by_name_and_not_shown(monkeypatch, g
         ("BACMR_BOOTSTRAP_ADMIN_EMAIL", "nobody"),
         ("BACMR_BOOTSTRAP_ADMIN_PASSWORD", "short"),
         ("BACMR_GRPC_LISTEN", "nowhere"),
+        ("BACMR_SOURCE_HOSTS", "https://cours.example.mr/maths"),
+        ("BACMR_SOURCE_HOSTS", "cours.example.mr other.mr"),
     ],
 )
 def test_what_cannot_be_used_is_refused_by_name_and_not_shown(monkeypatch, setting, given):
@@ -67,3 +69,29 @@ def test_settings_that_do_not_go_together_are_both_named(monkeypatch, setting, g
     with pytest.raises(SettingsError, match=rf"^{setting} [^\n]+{other}") as refused:
         load()
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("hosts", ["cours.example.mr, intranet:8080", "[::1]:8080", "127.0.0.1:80", ""])
+def test_hosts_of_sources_are_names_with_or_without_a_port(monkeypatch, hosts):
+    monkeypatch.setenv("BACMR_SOURCE_HOSTS", hosts)
+    assert ", ".join(load().source_hosts) == hosts
+
+
+def test_a_folder_of_secrets_that_is_not_there_stops_the_start(monkeypatch, tmp_path):
+    monkeypatch.setenv("BACMR_SECRETS_DIR", str(tmp_path / "none"))
+    with pytest.raises(SettingsError, match=r"^BACMR_SECRETS_DIR: [^\n]+ is not a folder$"):
+        load()
+
+
+def test_a_name_that_sets_nothing_is_told_with_the_one_that_is_meant(monkeypatch, tmp_path):
+    monkeypatch.setenv("BACMR_SECRETS_DIR", str(tmp_path))
+    monkeypatch.setenv("BACMR_DATABSE_URL", "postgresql://db/bacmr")
+    (tmp_path / "bacmr_milvus_tokn").write_text("root:secret")
+    found = misspelt(given_names())
+    assert found["BACMR_DATABSE_URL"] == "BACMR_DATABASE_URL"
+    assert found["BACMR_MILVUS_TOKN"] == "BACMR_MILVUS_TOKEN"
+
+
+def test_settings_and_what_else_is_called_so_are_not_told():
+    known = {"BACMR_DATABASE_URL", "BACMR_EMAIL", "BACMR_SECRETS_DIR", "OPENAI_API_KEY", "HOME"}
+    assert misspelt(known | {"BACMR_WEB_SERVICE_HOST", "BACMR_GRPC_PORT_50051_TCP_ADDR", "BACMR_WEB_PORT"}) == {}

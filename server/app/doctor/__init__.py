@@ -20,6 +20,7 @@ def _in_thread(check: Callable[[Settings], list[Finding]]) -> Check:
 
 
 CHECKS: tuple[tuple[str, Check], ...] = (
+    ("settings", _in_thread(machine.settings)),
     ("data folder", _in_thread(machine.data)),
     ("open files", _in_thread(machine.open_files)),
     ("TLS", _in_thread(machine.tls)),

@@ -12,7 +12,7 @@ from cryptography import x509
 
 from server.app.doctor.finding import Finding, Verdict
 from server.app.startup import data_folder
-from server.config import Settings
+from server.config import Settings, given_names, misspelt
 
 DISK_BYTES_WRONG = 1024**3
 DISK_BYTES_DOUBTFUL = 5 * 1024**3
@@ -20,6 +20,14 @@ OPEN_FILES_LEAST = 4_096
 """Each stream is a connection of a phone: the usual 1,024 are used up by a class of a large school."""
 CERTIFICATE_DAYS_DOUBTFUL = 14
 OCR_LANGUAGES = ("ara", "fra")
+
+
+def settings(_: Settings) -> list[Finding]:
+    """Look for names that set nothing: a store whose address is misspelt is an embedded one."""
+    return [
+        Finding("settings", Verdict.WRONG, f"{name} is none" + (f"; is {near} meant?" if near else ""))
+        for name, near in misspelt(given_names()).items()
+    ] or [Finding("settings", Verdict.FINE, "all names are known")]
 
 
 def data(settings: Settings) -> list[Finding]:

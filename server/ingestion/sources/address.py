@@ -39,7 +39,7 @@ def require_allowed(address: str, hosts: Iterable[str]) -> None:
     """Let an address pass whose host is on the list or below a host on it; raise SourceRefused for any other."""
     host = urlsplit(address).hostname or ""
     if not any(host == allowed or host.endswith(f".{allowed}") for allowed in map(str.lower, hosts)):
-        raise SourceRefused("This host is not on the list of allowed hosts.", host=host)
+        raise SourceRefused("This host is not on the list of allowed hosts, BACMR_SOURCE_HOSTS.", host=host)
 
 
 def site(address: str) -> str:

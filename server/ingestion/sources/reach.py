@@ -49,7 +49,9 @@ class Reach:
         require_allowed(address, names)
         if here[1] not in DEFAULT_PORTS.values():
             raise SourceRefused(
-                "This port of the host is not on the list of allowed hosts.", host=here[0], port=here[1]
+                "This port of the host is not on the list of allowed hosts, BACMR_SOURCE_HOSTS.",
+                host=here[0],
+                port=here[1],
             )
         return names, AddressPolicy()
 
