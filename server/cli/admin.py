@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import Awaitable, Callable, Iterable
 from enum import StrEnum
 from typing import Annotated
@@ -16,8 +17,11 @@ from bacmr.client import BacmrClient, request_id
 from bacmr.v1 import access_pb2, admin_pb2, auth_pb2
 from server.cli.remote import TARGET_VARIABLES, Login, signed_in
 
-console = Console(highlight=False)
+PIPE_COLUMNS = 1_000
+"""What a script reads is neither cut nor folded."""
+console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
 admin = typer.Typer(help="People, money, and how the server goes; for administrators.", no_args_is_help=True)
+UUID_CHARACTERS = 36
 Who = Annotated[str, typer.Argument(help="E-mail address, phone number or id.")]
 
 
@@ -286,7 +290,10 @@ def _time(moment: Timestamp) -> str:
 
 
 def _table(heads: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    table = Table(*heads, box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for head in heads:
+        # An id is there to be copied: it is never cut.
+        table.add_column(head, overflow="fold", min_width=UUID_CHARACTERS if head == "id" else None)
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
     if table.row_count:

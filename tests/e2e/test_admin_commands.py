@@ -23,7 +23,7 @@ async def student(server: Server):
 
 def admin(server: Server, *words: str) -> subprocess.CompletedProcess[str]:
     login = {"BACMR_TARGET": server.target, "BACMR_EMAIL": OPERATOR, "BACMR_PASSWORD": server.password}
-    environment = settings(server.folder, **login, COLUMNS="200")
+    environment = settings(server.folder, **login, COLUMNS="80")
     return subprocess.run(
         command("admin", *words), env=environment, capture_output=True, text=True, timeout=60, cwd=server.folder
     )
@@ -39,6 +39,9 @@ async def test_a_person_is_found_and_given_a_role_by_address(server: Server, stu
     found = admin(server, "users", address(student), "--role", "teacher")
     assert changed.returncode == found.returncode == 0, changed.stderr + found.stderr
     assert "مريم" in found.stdout
+    assert student.session is not None
+    assert student.session.user.id in found.stdout
+    assert address(student) in found.stdout
     assert "teacher" in found.stdout
 
 
