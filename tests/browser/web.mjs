@@ -214,7 +214,10 @@ const scenarios = {
     await answered(1);
     await page.waitForSelector(".turn [role=alert]");
     await look();
-    return { turn: await page.innerText(".turn"), buttons: await page.$$eval(".turn button", (found) => found.length) };
+    const turn = await page.innerText(".turn");
+    await page.reload();
+    await page.waitForSelector(".turn [role=alert]");
+    return { turn, again: await page.innerText(".turn"), buttons: await page.$$eval(".turn button", (found) => found.length) };
   },
 
   /** Have a quiz made, answer it, read why. */

@@ -18,7 +18,7 @@ export interface Turn {
   answer: Answer;
   running: boolean;
   linkDown: boolean;
-  refusal?: Refusal;
+  refusal?: Refusal | undefined;
 }
 
 export class Conversation {
@@ -42,7 +42,12 @@ export class Conversation {
   /** Show the conversation that was left, and go on with the answer that was running. */
   async restore(): Promise<void> {
     const ended = JSON.parse(localStorage.getItem(ENDED) ?? "[]") as Answer[];
-    this.turns = ended.map((answer) => ({ answer, running: false, linkDown: false }));
+    this.turns = ended.map((answer) => ({
+      answer,
+      running: false,
+      linkDown: false,
+      refusal: answer.failure && new Refusal(Code.UNKNOWN, answer.failure),
+    }));
     const running = localStorage.getItem(RUNNING);
     if (running) this.add(JSON.parse(running) as Answer);
     this.changed();
@@ -145,6 +150,7 @@ export class Conversation {
     } catch (error) {
       if (signal.aborted) return;
       turn.refusal = error instanceof Refusal ? error : new Refusal(Code.UNKNOWN, "UNKNOWN");
+      if (turn.answer.outcome) turn.answer = { ...turn.answer, failure: turn.refusal.reason };
     }
     turn.running = false;
     turn.linkDown = false;

@@ -2,6 +2,7 @@
 import type { Answer as StoredAnswer, AskCompleted, AskEvent, Citation } from "../gen/bacmr/v1/retrieval_pb.js";
 import type { AskFinishReason } from "../gen/bacmr/v1/retrieval_pb.js";
 import type { Language } from "../gen/bacmr/v1/language_pb.js";
+import type { Reason } from "./refusal.js";
 
 export interface Source {
   chunkId: string;
@@ -50,6 +51,8 @@ export interface Answer {
   text: string;
   degraded: string[];
   outcome?: Outcome;
+  /** Why it failed, which the status after its receipt said. */
+  failure?: Reason;
 }
 
 export function asked(requestId: string, question: string, conversationId: string, answerLanguage: Language): Answer {
