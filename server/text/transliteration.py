@@ -22,6 +22,11 @@ _ARABIC_ARTICLE: Final = re.compile("^[وف]?(?:ال|لل|بال|كال)(?=.{3})
 _REPEATED: Final = re.compile(r"(.)\1+")
 
 
+def skeleton(word: str) -> str:
+    """Return the consonants of a canonical word in either script, as Arabic letters."""
+    return latin_skeleton(word) if word.isascii() else arabic_skeleton(word)
+
+
 def latin_skeleton(word: str) -> str:
     """Return the consonants of a Latin-letter word as Arabic letters, article and repetition removed."""
     word = _LATIN_ARTICLE.sub("", word)

@@ -1,27 +1,21 @@
 """Answers made of the sources' own sentences: the ones that answer best, quoted and cited.
 
-Nothing is written that no source says. Where the passages cover only part of the question, or are in another language,
-the answer says so.
+Nothing is written that no source says. Where no passage says what makes the question this one, or the passages are in
+another language, the answer says so.
 """
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Final
 
 from server.models.local.candidates import bridge
-from server.models.local.evidence import question
 from server.models.local.judging import Statement
 from server.models.local.phrases import Phrases, phrases
 from server.models.local.selection import choose
-from server.models.port import AnswerTask, Source
-from server.text.analysis import terms
-from server.text.detection import detect
-from server.text.dialect import asks_in_latin
-from server.text.fold import canonical
-from server.text.glossary import known_terms, render
+from server.models.local.specifics import unsaid
+from server.models.port import AnswerTask
 from server.text.language import Language
-from server.text.ordinals import ordinals
-from server.text.stopwords import STOP_WORDS
 from server.text.tokens import count
 
 QUOTES: Final = 3
@@ -30,20 +24,9 @@ LONGEST_QUOTE_CHARACTERS: Final = 380
 DIRECT_COVERAGE: Final = 0.3
 """Below this share of the question's weight a sentence is only the nearest one, not an answer."""
 
-MISSING_WEIGHT: Final = 0.6
-MOST_MISSING_WORDS: Final = 3
-INSTRUCTIONS: Final = "examen"
-"""The glossary's subject for words such as "calculer": no text needs to hold them."""
-
-_ASKING_WORDS: Final = """
-    dit dis dire disent enonce enoncee enoncer explique expliquer signifie appelle appele selon decrit passe
-    يقول قال تقول فسر اذكر معني يعني شرح
-"""
-ASKING: Final = frozenset(_ASKING_WORDS.split())
-"""Words, in canonical form, that ask for something and that no text needs to hold."""
+MOST_UNSAID_WORDS: Final = 3
 
 _FINAL_STOP: Final = re.compile(r"""(?:\s*[.!?؟۔…]+(?:["'»”’)\]]|\s»)*)+\Z""")
-_WORD: Final = re.compile(r"[^\W_]+")
 
 
 def answer(task: AnswerTask) -> Iterator[str]:
@@ -56,17 +39,27 @@ def answer(task: AnswerTask) -> Iterator[str]:
         return
     if chosen[0].coverage < DIRECT_COVERAGE:
         chosen = chosen[:1]
-    missing = _missing(task.question, task.sources)
+    chosen, words = _specific(chosen, task, (earlier, asked))
     left = task.max_tokens
     for place, statement in enumerate(chosen):
-        last = place == len(chosen) - 1
-        tail = frames.missing.replace("{words}", missing) if last and missing else ""
-        frame = f"\n{frames.more}" if place else _lead(frames, task, statement)
-        text = _fill(frame, statement, tail)
+        frame = f"\n{frames.more}" if place else _lead(frames, task, statement, words)
+        text = _fill(frame, statement)
         left -= count(text)
         if left < 0 and place:
             return
         yield text
+
+
+def _specific(
+    chosen: Sequence[Statement], task: AnswerTask, parts: Sequence[str]
+) -> tuple[list[Statement], tuple[str, ...]]:
+    """Return the statements whose sources say most of what makes the question this one, and what they do not say."""
+    sources = {source.number: source for source in task.sources}
+    told_by = [sources[statement.numbers[0]] for statement in chosen]
+    silent = [tuple(chain(*words)) for words in zip(*(unsaid(part, told_by) for part in parts if part), strict=True)]
+    fewest = min(silent, key=len)
+    kept = [each for each, words in zip(chosen, silent, strict=True) if each.place or len(words) == len(fewest)]
+    return kept, fewest
 
 
 def _parts(task: AnswerTask) -> tuple[str, str]:
@@ -76,8 +69,10 @@ def _parts(task: AnswerTask) -> tuple[str, str]:
     return earlier, task.question.removeprefix(earlier).strip()
 
 
-def _lead(frames: Phrases, task: AnswerTask, best: Statement) -> str:
+def _lead(frames: Phrases, task: AnswerTask, best: Statement, silent: Sequence[str]) -> str:
     """Return the first sentence's frame: plain, only the nearest passage, or passages in another language."""
+    if silent:
+        return frames.lead_silent.replace("{words}", ", ".join(silent[:MOST_UNSAID_WORDS]))
     if best.coverage < DIRECT_COVERAGE:
         return frames.lead_closest
     kin = {Language.ARABIC, Language.HASSANIYA}
@@ -89,11 +84,11 @@ def _lead(frames: Phrases, task: AnswerTask, best: Statement) -> str:
     return named.replace("{terms}", f" ({pairs})" if pairs else "")
 
 
-def _fill(frame: str, statement: Statement, tail: str) -> str:
+def _fill(frame: str, statement: Statement) -> str:
     quote = _quotable(statement.text)
     quoted = f"“{quote}”" if "«" in quote or "»" in quote else f"« {quote} »"
     numbers = "][".join(map(str, statement.numbers))
-    return frame.replace("{quote}", quoted).replace("{number}", numbers).replace("{tail}", tail)
+    return frame.replace("{quote}", quoted).replace("{number}", numbers)
 
 
 def _quotable(text: str) -> str:
@@ -102,42 +97,3 @@ def _quotable(text: str) -> str:
     if len(line) <= LONGEST_QUOTE_CHARACTERS:
         return line
     return line[:LONGEST_QUOTE_CHARACTERS].rsplit(" ", 1)[0].rstrip(" ,;،؛:.…!?؟")
-
-
-def _missing(asked: str, sources: Sequence[Source]) -> str:
-    """Return the weighty words of the question that no source holds, as they were written, or nothing.
-
-    Nothing as well when no word at all is held: then the whole answer is only the nearest passage. Of a language that
-    is not known, neither is which of its words carry weight.
-    """
-    language = detect(asked).language
-    if language is Language.OTHER:
-        return ""
-    weights = question(asked).weights
-    held = {stem for source in sources for stem in terms(source.text)}
-    if not held & set(weights):
-        return ""
-    instructions = {
-        asked[start:end] for start, end, entry in known_terms(asked, language) if entry.subject == INSTRUCTIONS
-    }
-    unsaid = [
-        word
-        for word in dict.fromkeys(_WORD.findall(asked))
-        if canonical(word) not in STOP_WORDS | ASKING
-        and not asks_in_latin(canonical(word))
-        and word not in instructions
-        and max((weights.get(stem, 0.0) for stem in terms(word)), default=0.0) >= MISSING_WEIGHT
-        and not held.intersection(terms(word))
-        and not any(_means_held(word, language, target, held) for target in (Language.FRENCH, Language.ARABIC))
-    ]
-    return ", ".join(unsaid[:MOST_MISSING_WORDS])
-
-
-def _asks(word: str) -> bool:
-    """Say whether a canonical word only makes the question, joins it to the one before ("ومتى") or counts."""
-    return bool({word, word.removeprefix("و")} & (STOP_WORDS | ASKING)) or bool(ordinals(word))
-
-
-def _means_held(word: str, source: Language, target: Language, held: set[str]) -> bool:
-    rendering = render(word, source, target)
-    return rendering is not None and bool(held.intersection(terms(rendering.search)))

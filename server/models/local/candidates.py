@@ -7,12 +7,22 @@ ones being those that hold the known answer.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from server.models.local.evidence import FEATURES, Passage, Question, evidence, passage, question, sentence
+from server.models.local.evidence import (
+    CACHED_PASSAGES,
+    FEATURES,
+    Passage,
+    Question,
+    evidence,
+    passage,
+    question,
+    sentence,
+)
 from server.models.local.reranker import WEIGHTS
 from server.models.port import Source
 from server.text.detection import detect
@@ -73,17 +83,22 @@ class Candidates:
         return np.asarray(self.rows @ _VECTOR / _VECTOR.sum())
 
 
+@lru_cache(CACHED_PASSAGES)
+def language_of(text: str) -> Language:
+    """Return the language of a question or passage, told from its beginning."""
+    return detect(text[:LANGUAGE_SAMPLE_CHARACTERS]).language
+
+
 def bridge(asked: str, language: Language) -> Rendering | None:
     """Return the question carried into the language of a source by the glossary, if that is another language."""
-    return render(asked, detect(asked).language, language)
+    return render(asked, language_of(asked), language)
 
 
 def candidates(asked: str, sources: Sequence[Source], earlier: str = "") -> Iterator[Candidates]:
     """Yield the sentences of the sources by language: each language is compared with the question carried into it."""
     by_language: dict[Language, list[Source]] = {}
     for source in sources:
-        language = detect(source.text[:LANGUAGE_SAMPLE_CHARACTERS]).language
-        by_language.setdefault(language, []).append(source)
+        by_language.setdefault(language_of(source.text), []).append(source)
     questions = {language: _carried(asked, earlier, language) for language in by_language}
     passages = {language: [passage(source.text) for source in group] for language, group in by_language.items()}
     scores = {language: evidence(questions[language], passages[language]) @ _PASSAGE_VECTOR for language in by_language}
@@ -99,7 +114,7 @@ def _carried(asked: str, earlier: str, language: Language) -> Question:
 
     Those are one word of the question to be covered, not several.
     """
-    source = detect(f"{earlier} {asked}").language
+    source = language_of(f"{earlier} {asked}".strip())
     known = [render(text, source, language) for text in (asked, earlier)]
     if not any(known):
         return question(asked, earlier)

@@ -31,6 +31,9 @@ TYPICAL_TERMS: Final = 70
 
 LEAST_WEIGHT: Final = 0.02
 LEAST_SIMILARITY: Final = 0.4
+LEAST_KINSHIP: Final = 0.6
+"""Share of letter n-grams from which a word counts as another form of the question's: "استقلت" and "استقلال"."""
+
 NEAR_TERMS: Final = 8
 EARLIER_SHARE: Final = 0.25
 """What a word of the question before weighs in a follow-up, against 1 for the follow-up's own."""
@@ -52,6 +55,7 @@ _QUESTION_WORD: Final = re.compile(
     r"|و?(?:من|ما|ماذا|متي|اين|كيف|كم|لماذا|هل|علاش|كيفاش|ا?شنه[وي]|منهو|امتين))\b"
 )
 _DIGIT: Final = re.compile(r"\d")
+_ARABIC_VOWELS: Final = str.maketrans("", "", "اويء")
 _NAME: Final = re.compile(r"(?<=\w )(?:\w')?[A-ZÀ-ÖØ-Þ][\w-]*|\d+")
 
 
@@ -138,6 +142,11 @@ def own_question(text: str) -> bool:
     return _QUESTION_WORD.search(canonical(text)) is not None
 
 
+def asking_word(word: str) -> bool:
+    """Say whether a canonical word is one that asks."""
+    return _QUESTION_WORD.fullmatch(word) is not None
+
+
 def evidence(asked: Question, passages: Sequence[Passage]) -> NDArray[np.float64]:
     """Return one row of `FEATURES` per passage, shape (passages, features). The pool features compare the passages."""
     rarity = _rarity_in_pool(asked, passages)
@@ -213,6 +222,19 @@ def _best_similarity(stem: str, found: Passage) -> float:
 def kinship(first: str, second: str) -> float:
     """Return how alike two stems are, 0 to 1: 1 for the same, else by their letters ("استقل", "استقلال")."""
     return 1.0 if first == second else _kin[first][second]
+
+
+def same_word(first: str, second: str) -> bool:
+    """Say whether two stems are forms of one word."""
+    return kinship(first, second) >= LEAST_KINSHIP or root(first) == root(second) != ""
+
+
+def root(stem: str) -> str:
+    """Return a stem as singular and plural share it: "loi", "lois"; without vowel letters "معيار", "معايير"."""
+    if stem.isascii():
+        return stem.rstrip("sx")
+    bare = stem.translate(_ARABIC_VOWELS) or stem
+    return "".join(letter for place, letter in enumerate(bare) if letter != bare[place - 1 : place])
 
 
 def _best_window(places: Sequence[tuple[int, str]], weights: dict[str, float]) -> float:

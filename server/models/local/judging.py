@@ -9,10 +9,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from server.models.local.candidates import Candidates, Piece
-from server.models.local.evidence import NEAR_TERMS, Question, kinship, sentence
+from server.models.local.candidates import Candidates, Piece, language_of
+from server.models.local.evidence import LEAST_KINSHIP, NEAR_TERMS, Question, kinship, root, same_word, sentence
 from server.text.analysis import terms
-from server.text.detection import detect
 from server.text.fold import canonical
 from server.text.language import Language
 from server.text.ordinals import Ordinal, numbers_asked, ordinals
@@ -32,9 +31,6 @@ DATE_BONUS: Final = 0.15
 NEARLY: Final = 0.9
 """Share of the most that is said beside a date from which a sentence counts as saying it as well."""
 
-LEAST_KINSHIP: Final = 0.6
-"""Share of letter n-grams from which a word counts as another form of the question's: "استقلت" and "استقلال"."""
-
 _ASKS_DEFINITION: Final = re.compile(
     r"qu'est|\bdefini|c'est quoi|que signifie|\bما (?:هو|هي|معني)|\bعرف|شنه[وي]|\bche?n[ho]"
 )
@@ -49,7 +45,6 @@ _ASKS_DATE: Final = re.compile(
 _DATE: Final = re.compile(r"\d{3,4}\D?|siecl|قرن")
 _DATE_STEMS: Final = frozenset(terms("date année siècle سنة عام تاريخ قرن"))
 _MAY_DATE: Final = re.compile(r"\d{3}|si[eè]cle|قرن")
-_ARABIC_VOWELS: Final = str.maketrans("", "", "اويء")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +82,7 @@ def judged(asked: str, earlier: str, group: Candidates) -> Iterator[Statement]:
     if wanted := numbers_asked(asked) or numbers_asked(earlier):
         told = [_places(piece, group.asked) for piece in group.pieces]
         matched = np.array([bool(wanted & each) for each in told])
-        carried = group.language is not detect(f"{earlier} {asked}").language
+        carried = group.language is not language_of(f"{earlier} {asked}".strip())
         told_apart = carried or any(each and not wanted & each for each in told)
         if told_apart and (scores * matched).max() >= ORDINAL_WORTH * scores.max():
             scores += ORDINAL_BONUS * matched
@@ -119,12 +114,8 @@ def _begins_definition(text: str, asked: Question) -> bool:
 def _covered(piece: Piece, asked: Question) -> float:
     """Return the share of a question that a sentence says with its heading, in any form of the words."""
     stems = sentence(f"{piece.heading} {piece.text}").stems
-    said = (word for word in asked.weights if any(_same_word(word, each) for each in stems))
+    said = (word for word in asked.weights if any(same_word(word, each) for each in stems))
     return sum(asked.weights[word] for word in said) / asked.total
-
-
-def _same_word(first: str, second: str) -> bool:
-    return kinship(first, second) >= LEAST_KINSHIP or _root(first) == _root(second) != ""
 
 
 def _dated(group: Candidates) -> NDArray[np.float64]:
@@ -172,17 +163,9 @@ def _introduced(piece: Piece, asked: Question) -> int:
 
 def _counted(found: Sequence[Ordinal], asked: Question, *, alone: bool = True) -> set[int]:
     """Return the numbers of the ordinals that stand beside a word of the question or, if `alone`, beside none."""
-    roots = {_root(word) for word in asked.weights} if found else set()
+    roots = {root(word) for word in asked.weights} if found else set()
     return {
         each.number
         for each in found
-        if (alone and not each.beside) or any(_root(stem(word)) in roots for word in each.beside)
+        if (alone and not each.beside) or any(root(stem(word)) in roots for word in each.beside)
     }
-
-
-def _root(word: str) -> str:
-    """Return a stem as singular and plural share it: "loi", "lois"; without vowel letters "معيار", "معايير"."""
-    if word.isascii():
-        return word.rstrip("sx")
-    bare = word.translate(_ARABIC_VOWELS) or word
-    return "".join(letter for place, letter in enumerate(bare) if letter != bare[place - 1 : place])

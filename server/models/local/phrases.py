@@ -14,9 +14,9 @@ class Phrases:
 
     lead: str
     lead_closest: str
+    lead_silent: str
     lead_foreign: str
     more: str
-    missing: str
     nothing: str
     language_names: Mapping[Language, str]
     true: str
@@ -31,11 +31,11 @@ class Phrases:
 
 
 FRENCH: Final = Phrases(
-    lead="Voici ce que disent les passages trouvés : {quote} [{number}]{tail}.",
-    lead_closest="Aucun passage ne répond directement ; le plus proche dit : {quote} [{number}]{tail}.",
-    lead_foreign="Les passages trouvés sont en {language}{terms} et je les cite tels quels : {quote} [{number}]{tail}.",
-    more="On y lit aussi : {quote} [{number}]{tail}.",
-    missing=" ; rien n'y est dit de : {words}",
+    lead="Voici ce que disent les passages trouvés : {quote} [{number}].",
+    lead_closest="Aucun passage ne répond directement ; le plus proche dit : {quote} [{number}].",
+    lead_silent="Aucun passage trouvé ne répond au sujet de : {words} ; le plus proche dit : {quote} [{number}].",
+    lead_foreign="Les passages trouvés sont en {language}{terms} et je les cite tels quels : {quote} [{number}].",
+    more="On y lit aussi : {quote} [{number}].",
     nothing="Je n'ai trouvé aucun passage sur cette question.",
     language_names=MappingProxyType(
         {Language.FRENCH: "français", Language.ARABIC: "arabe", Language.HASSANIYA: "hassaniya"}
@@ -52,11 +52,11 @@ FRENCH: Final = Phrases(
 )
 
 ARABIC: Final = Phrases(
-    lead="هذا ما تقوله المقاطع التي عثرنا عليها: {quote} [{number}]{tail}.",
-    lead_closest="لا يوجد مقطع يجيب مباشرة، وأقربها يقول: {quote} [{number}]{tail}.",
-    lead_foreign="المقاطع التي عثرنا عليها مكتوبة ب{language}{terms} وننقلها كما هي: {quote} [{number}]{tail}.",
-    more="وجاء فيها أيضا: {quote} [{number}]{tail}.",
-    missing="، ولا يرد فيها شيء عن: {words}",
+    lead="هذا ما تقوله المقاطع التي عثرنا عليها: {quote} [{number}].",
+    lead_closest="لا يوجد مقطع يجيب مباشرة، وأقربها يقول: {quote} [{number}].",
+    lead_silent="لا يوجد مقطع يجيب عن: {words}، وأقربها يقول: {quote} [{number}].",
+    lead_foreign="المقاطع التي عثرنا عليها مكتوبة ب{language}{terms} وننقلها كما هي: {quote} [{number}].",
+    more="وجاء فيها أيضا: {quote} [{number}].",
     nothing="لم أعثر على أي مقطع حول هذا السؤال.",
     language_names=MappingProxyType(
         {Language.FRENCH: "الفرنسية", Language.ARABIC: "العربية", Language.HASSANIYA: "الحسانية"}
@@ -73,11 +73,11 @@ ARABIC: Final = Phrases(
 )
 
 HASSANIYA: Final = Phrases(
-    lead="هذا الي كالت الدروس الي جبرنا: {quote} [{number}]{tail}.",
-    lead_closest="ما جبرنا مقطع يجاوب طول، واكرب شي هو: {quote} [{number}]{tail}.",
-    lead_foreign="الدروس الي جبرنا مكتوبة ب{language}{terms} وذا نصها: {quote} [{number}]{tail}.",
-    more="وفيهم بعد: {quote} [{number}]{tail}.",
-    missing="، وما فيهم شي عن: {words}",
+    lead="هذا الي كالت الدروس الي جبرنا: {quote} [{number}].",
+    lead_closest="ما جبرنا مقطع يجاوب طول، واكرب شي هو: {quote} [{number}].",
+    lead_silent="ما جبرنا مقطع يجاوب عن: {words}، واكرب شي هو: {quote} [{number}].",
+    lead_foreign="الدروس الي جبرنا مكتوبة ب{language}{terms} وذا نصها: {quote} [{number}].",
+    more="وفيهم بعد: {quote} [{number}].",
     nothing="ما جبرت شي عن ذا السؤال.",
     language_names=MappingProxyType(
         {Language.FRENCH: "الفرنسية", Language.ARABIC: "العربية", Language.HASSANIYA: "الحسانية"}
@@ -95,11 +95,11 @@ HASSANIYA: Final = Phrases(
 
 
 ENGLISH: Final = Phrases(
-    lead="The passages found say: {quote} [{number}]{tail}.",
-    lead_closest="No passage answers this directly; the nearest one says: {quote} [{number}]{tail}.",
-    lead_foreign="The passages found are in {language}{terms} and are quoted as they are: {quote} [{number}]{tail}.",
-    more="They also say: {quote} [{number}]{tail}.",
-    missing="; nothing there speaks of: {words}",
+    lead="The passages found say: {quote} [{number}].",
+    lead_closest="No passage answers this directly; the nearest one says: {quote} [{number}].",
+    lead_silent="No passage answers about: {words}; the nearest one says: {quote} [{number}].",
+    lead_foreign="The passages found are in {language}{terms} and are quoted as they are: {quote} [{number}].",
+    more="They also say: {quote} [{number}].",
     nothing="I found no passage about this question.",
     language_names=MappingProxyType(
         {Language.FRENCH: "French", Language.ARABIC: "Arabic", Language.HASSANIYA: "Hassaniya"}

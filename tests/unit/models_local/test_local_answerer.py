@@ -159,10 +159,49 @@ def test_a_question_carried_into_another_language_is_answered_directly():
     assert text.startswith(HASSANIYA.lead_foreign.split("{")[0])
 
 
-def test_what_no_passage_says_is_named():
-    text = ask("Quelle est la capitale de la Mauritanie et son hymne ?", HISTORY)
-    assert FRENCH.missing.split("{")[0].strip(" ;") in text
-    assert "hymne" in text
+def silent_on(words, frames):
+    return frames.lead_silent.split("{quote}")[0].replace("{words}", words)
+
+
+FRANCE = "وانتخب نائبا في البرلمان الفرنسي. ثم أعلن استقلال موريتانيا سنة 1960، واتخذت نواكشوط عاصمة لها."
+
+
+@pytest.mark.parametrize(
+    ("question", "words", "source", "frames", "language"),
+    [
+        ("Quelle est la capitale de la Mauritanie et son hymne ?", "hymne", HISTORY, FRENCH, Language.FRENCH),
+        ("Quelle est la capitale de la Bolivie ?", "Bolivie", HISTORY, FRENCH, Language.FRENCH),
+        ("Où a lieu la fermentation ?", "fermentation", BIOLOGY, FRENCH, Language.FRENCH),
+        ("Quel est le prix du cuivre à Londres ?", "cuivre, Londres", BIOLOGY, FRENCH, Language.FRENCH),
+        ("ما هي عاصمة تونس؟", "تونس", FRANCE, ARABIC, Language.ARABIC),
+        ("ما هي عاصمة فرنسا؟", "فرنسا", FRANCE, ARABIC, Language.ARABIC),
+        ("متى أعلن المغرب استقلال موريتانيا؟", "المغرب", FRANCE, ARABIC, Language.ARABIC),
+        ("شنهي عاصمة تونس؟", "تونس", FRANCE, HASSANIYA, Language.HASSANIYA),
+        ("Quelle est la capitale de la France ?", "France", FRANCE, FRENCH, Language.FRENCH),
+    ],
+)
+def test_a_sentence_that_is_not_of_what_is_asked_is_called_the_nearest(question, words, source, frames, language):
+    assert ask(question, source, language=language).startswith(silent_on(words, frames))
+
+
+@pytest.mark.parametrize(
+    ("question", "source", "frames", "language"),
+    [
+        ("Quelle est la capitale de la Mauritanie ?", HISTORY, FRENCH.lead, Language.FRENCH),
+        ("Quelle est la capitale mauritanienne ?", HISTORY, FRENCH.lead, Language.FRENCH),
+        ("ما هي عاصمة موريتانيا؟", FRANCE, ARABIC.lead, Language.ARABIC),
+        ("أي مدينة صارت عاصمة لموريتانيا؟", FRANCE, ARABIC.lead, Language.ARABIC),
+        ("Quelle est la capitale de la Mauritanie ?", FRANCE, FRENCH.lead_foreign, Language.FRENCH),
+        ("Quelle ville est devenue capitale sous le nom de Nouakchott ?", FRANCE, FRENCH.lead_foreign, Language.FRENCH),
+    ],
+)
+def test_what_is_asked_may_stand_in_any_form_script_or_language(question, source, frames, language):
+    assert ask(question, source, language=language).startswith(frames.split("{")[0])
+
+
+def test_sentences_about_another_thing_are_left_where_one_is_about_what_is_asked():
+    texts = "Nouakchott est la capitale de la Mauritanie depuis 1958.", "Dakar est la capitale du Sénégal depuis 1958."
+    assert [number for _, number in quotes(ask("Depuis quand Dakar est-elle la capitale du Sénégal ?", *texts))] == [2]
 
 
 @pytest.mark.parametrize("asking", ["chenhu", "shnuwa", "Kifash"])
@@ -174,7 +213,7 @@ def test_a_question_word_typed_in_latin_letters_is_not_named_as_missing(asking):
 
 
 def test_the_nearest_passage_is_called_so():
-    text = ask("Quel est le prix du cuivre à Londres ?", BIOLOGY)
+    text = ask("Pourquoi voyager longtemps partout et vivre bien ?", BIOLOGY)
     assert text.startswith(FRENCH.lead_closest.split("{")[0])
     assert len(quotes(text)) == 1
 
