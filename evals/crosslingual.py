@@ -8,13 +8,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evals.corpora import OWN_DATA, pool
+from evals.corpora import OWN_DATA, lines, pool
 from evals.ranking import CANDIDATES, Pipeline
 from evals.report import Row
 from evals.retrieval import quality
 from server.models.local.reranker import rerank
+from server.text.analysis import words
 from server.text.glossary import render
 from server.text.language import Language
+from server.text.stemming import stem
+from server.text.stopwords import STOP_WORDS
+from server.text.transliteration import arabic_skeleton, latin_skeleton, spellings
 
 FRENCH, ARABIC, HASSANIYA = Language.FRENCH, Language.ARABIC, Language.HASSANIYA
 DIALECT_SHARE = 0.9
@@ -35,8 +39,8 @@ class Lesson:
 
 def lessons() -> list[Lesson]:
     """Read the hand-written set."""
-    lines = (OWN_DATA / "school_bridge.tsv").read_text("utf-8").splitlines()
-    return [Lesson(*line.split("\t")) for line in lines if not line.startswith("#")]
+    rows = (OWN_DATA / "school_bridge.tsv").read_text("utf-8").splitlines()
+    return [Lesson(*row.split("\t")) for row in rows if not row.startswith("#")]
 
 
 def _orders(
@@ -58,13 +62,27 @@ def _xquad(data: Path) -> list[Row]:
     return quality(orders, english.gold).rows("English questions, Arabic texts (XQuAD), no bridge")
 
 
+def _spelled(data: Path) -> Row:
+    """Spell the Latin-letter words of sentences that are there in both scripts, where the words stand one to one."""
+    found = total = 0
+    for row in lines(data / "hassaniya_dah.jsonl"):
+        latin, arabic = words(row["mey_lat"]), words(row["mey_ar"])
+        for said, right in zip(latin, arabic, strict=False) if len(latin) == len(arabic) else ():
+            if len(said) > 3 and not {said, right} & STOP_WORDS and latin_skeleton(said) == arabic_skeleton(right):
+                total += 1
+                found += stem(right) in {stem(spelling) for spelling in spellings(said) if spelling}
+    return Row(
+        "Hassaniya words in Latin letters: right stem among the spellings", found / total, 0.9, note=f"of {total}"
+    )
+
+
 def report(data: Path) -> list[Row]:
     """Measure every direction on the school set."""
     facts = lessons()
     gold = list(range(len(facts)))
     arabic = Pipeline([lesson.arabic_passage for lesson in facts] + pool(data, "arcd_ar").paragraphs)
     french = Pipeline([lesson.french_passage for lesson in facts] + pool(data, "piaf_fr").paragraphs)
-    rows = _xquad(data)
+    rows = [*_xquad(data), _spelled(data)]
     for name, texts, target, asked in (("Arabic", arabic, ARABIC, "arabic"), ("French", french, FRENCH, "french")):
         same = quality(_orders(texts, [getattr(fact, asked) for fact in facts], target, target, bridge=False), gold)
         rows += same.rows(f"school, {name} texts, {name} questions")

@@ -70,6 +70,11 @@ def writes_hassaniya(script: str, words: Sequence[str], likelihood: float) -> bo
     )
 
 
+def asks_in_latin(word: str) -> bool:
+    """Say whether a canonical word in Latin letters is a question word or another small word of Hassaniya."""
+    return word in _LATIN or _LATIN_ASKS.match(word) is not None
+
+
 def asks_in_standard(normalised: str) -> bool:
     """Say whether a text in Arabic script begins with a question word that Hassaniya has another one for."""
     return _STANDARD_OPENING.match(normalised) is not None

@@ -12,11 +12,18 @@ from importlib.resources import files
 from typing import Final
 
 from server.text.analysis import terms
+from server.text.dialect import asks_in_latin
 from server.text.fold import canonical, folded
 from server.text.language import Language
 from server.text.stemming import stem
 from server.text.stopwords import STOP_WORDS
-from server.text.transliteration import SHORTEST_SKELETON, arabic_skeleton, latin_skeleton
+from server.text.transliteration import SHORTEST_SKELETON, arabic_skeleton, latin_skeleton, spellings, without_article
+
+LEAST_LETTERS: Final = 5
+"""Of a French stem that Hassaniya in Latin letters is looked through for."""
+
+LEAST_SPOKEN_LETTERS: Final = 4
+"""Of a word in Latin letters that is spelled in Arabic ones."""
 
 QUESTION_WORDS: Final = "question"
 """The subject of words that only make a question; they are translated for reading, not for searching."""
@@ -52,7 +59,8 @@ class Rendering:
     """A question carried into another language.
 
     `text` is for reading: each known term in its usual spelling, numbers and names as they were. `search` holds every
-    spelling of the content terms. `pairs` lists what was matched, in order.
+    spelling of the content terms, and guesses where a word is only spelled in other letters. `pairs` lists what was
+    matched, in order.
     """
 
     text: str
@@ -87,7 +95,7 @@ _Key = tuple[str, ...]
 def _terms_of(language: Language) -> dict[_Key, list[Entry]]:
     """Return the entries by the stems of their spellings, sorted: "Newton's second law", "second law of Newton".
 
-    For Hassaniya the Arabic spellings count as well.
+    For Hassaniya the Arabic and French spellings count as well: who writes it mixes in both.
     """
     table: dict[_Key, list[Entry]] = defaultdict(list)
     for entry in entries():
@@ -129,10 +137,24 @@ def _arabic_stems_by_skeleton() -> dict[str, str]:
     return table
 
 
+@cache
+def _french_stems() -> frozenset[str]:
+    """Return the stems of the French words of the glossary that are too long to be another word by chance."""
+    return frozenset(
+        each
+        for entry in entries()
+        for spelling in entry.french
+        for each in terms(spelling)
+        if len(each) >= LEAST_LETTERS
+    )
+
+
 def _known_spellings(entry: Entry, language: Language) -> tuple[str, ...]:
     if language is Language.FRENCH:
         return entry.french
-    return entry.hassaniya + entry.arabic if language is Language.HASSANIYA else entry.arabic
+    if language is Language.HASSANIYA:
+        return entry.hassaniya + entry.arabic + entry.french
+    return entry.arabic
 
 
 def _words(text: str, source: Language) -> list[_Word]:
@@ -152,6 +174,9 @@ def _root(word: str, source: Language) -> str:
     """Return the stem that terms are matched by; Hassaniya in Latin letters is read as the Arabic it sounds like."""
     if source is not Language.HASSANIYA or not word.isascii():
         return stem(word)
+    bare = stem(without_article(word))
+    if bare in _french_stems():
+        return bare
     listed = _arabic_stems_of_latin_words().get(word)
     return listed or _arabic_stems_by_skeleton().get(latin_skeleton(word)) or stem(word)
 
@@ -207,13 +232,16 @@ def known_terms(text: str, language: Language) -> list[tuple[int, int, Entry]]:
 def render(text: str, source: Language, target: Language) -> Rendering | None:
     """Carry a question into `target` as far as the glossary knows its terms; None when it knows none of them.
 
-    Between Arabic and Hassaniya unknown words stay as they are; into or out of French only numbers and names stay.
+    Between Arabic and Hassaniya unknown words stay as they are, those in Latin letters in their likely spellings; into
+    or out of French only numbers and names stay.
     """
     if source is target or Language.OTHER in (source, target):
         return None
     reading: list[str] = []
     searching: list[str] = []
     pairs: list[Pair] = []
+    guesses: list[str] = []
+    spelled = (source, target) == (Language.HASSANIYA, Language.ARABIC)
     shares_words = Language.FRENCH not in (source, target)
     for words, found in _matches(_words(text, source), source):
         said = " ".join(word.written for word in words)
@@ -224,10 +252,23 @@ def render(text: str, source: Language, target: Language) -> Rendering | None:
                 searching += dict.fromkeys(word for entry in found for word in entry.spellings(target))
                 if canonical(said) != canonical(means):
                     pairs.append(Pair(said, means))
+        elif spelled and _is_spoken(words[0]) and any(likely := spellings(words[0].canonical)):
+            reading.append(likely[0])
+            guesses += likely
         elif words[0].canonical.isdigit() or _is_name(words[0], text) or (shares_words and not said.isascii()):
             reading.append(said)
             searching.append(said)
-    return Rendering(" ".join(reading), " ".join(searching), tuple(pairs)) if pairs else None
+    return Rendering(" ".join(reading), " ".join((*searching, *guesses)), tuple(pairs)) if pairs or guesses else None
+
+
+def _is_spoken(word: _Word) -> bool:
+    """Say whether a word in Latin letters may be spelled in Arabic ones: long enough, and not a small word."""
+    return (
+        word.content
+        and word.canonical.isascii()
+        and not asks_in_latin(word.canonical)
+        and len(without_article(word.canonical)) >= LEAST_SPOKEN_LETTERS
+    )
 
 
 def _spelling(entry: Entry, words: Sequence[_Word], target: Language) -> str:

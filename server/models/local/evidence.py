@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.models.local.frequency import weight
-from server.text.analysis import terms
+from server.text.analysis import terms, words
+from server.text.dialect import asks_in_latin
 from server.text.fold import canonical
 from server.text.memo import Memo
 
@@ -120,8 +121,8 @@ def sentence(text: str) -> Passage:
 
 def question(text: str, earlier: str = "") -> Question:
     """Analyse a question; the words of an earlier one that it follows weigh `EARLIER_SHARE` of its own."""
-    own = terms(text)
-    order = [*terms(earlier), *own] if earlier else own
+    own = _asked_terms(text)
+    order = [*_asked_terms(earlier), *own] if earlier else own
     weights = {stem: weight(stem) + LEAST_WEIGHT for stem in order}
     if earlier:
         weights |= {stem: EARLIER_SHARE * weights[stem] for stem in weights.keys() - own}
@@ -137,6 +138,13 @@ def question(text: str, earlier: str = "") -> Question:
     )
 
 
+def _asked_terms(text: str) -> list[str]:
+    """Return the terms of a question without the words that ask, where others are left."""
+    asking = {each for word in words(text) if asking_word(word) for each in terms(word)}
+    found = terms(text)
+    return [each for each in found if each not in asking] or found
+
+
 def own_question(text: str) -> bool:
     """Say whether a text asks something else than the question before it: it has a question word, or asks for "its"."""
     return _QUESTION_WORD.search(canonical(text)) is not None
@@ -144,7 +152,7 @@ def own_question(text: str) -> bool:
 
 def asking_word(word: str) -> bool:
     """Say whether a canonical word is one that asks."""
-    return _QUESTION_WORD.fullmatch(word) is not None
+    return _QUESTION_WORD.fullmatch(word) is not None or asks_in_latin(word)
 
 
 def evidence(asked: Question, passages: Sequence[Passage]) -> NDArray[np.float64]:

@@ -49,7 +49,7 @@ _NAME: Final = re.compile(
     r"(?<=[\w,;:)»\"] )(?:\w['’])?([A-ZÀ-ÖØ-Þ][\w’'-]+(?: (?:d[eu] |des |la )?[A-ZÀ-ÖØ-Þ][\w’'-]+)*)"
 )
 _ASKS_WITH_VERB: Final = re.compile(r"\W*و?(?:ا?[يم]?متين?|متي|وقتاش|اين|وين|من|كيف|كيفاش|لماذا|ا?علاش|هل)\b")
-_ADJECTIVE: Final = ("ي", "يه", "يون", "يين")
+_ADJECTIVE: Final = ("ي", "يه", "يون", "يين", "i", "y", "ya", "ye")
 """Endings that make "French" of "France"."""
 
 _JOINED: Final = tuple("وفبلك")
@@ -134,8 +134,12 @@ class _Text:
 
     def _sounds_like(self, word: str) -> bool:
         sound = skeleton(word)
+        # What ends in "a" may end in a letter that is written like the one of adjectives.
+        adjective = word.endswith((*_ADJECTIVE, "a"))
         return len(sound) >= SHORTEST_SKELETON and any(
-            form.isascii() is not word.isascii() and skeleton(form) == sound for form in self._stems
+            form.isascii() is not word.isascii() and skeleton(form) == sound
+            for form in self._stems
+            if adjective or not form.endswith(_ADJECTIVE)
         )
 
 

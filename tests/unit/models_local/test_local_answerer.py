@@ -254,3 +254,11 @@ def test_a_question_in_another_language_is_answered_in_english():
     text = ask("What is photosynthesis?", BIOLOGY, language=Language.OTHER)
     assert text.startswith(ENGLISH.lead_foreign.replace("{language}", "French").split("{")[0])
     assert "What" not in text
+
+
+def test_a_question_in_latin_letters_is_answered_from_arabic_texts():
+    text = ask(
+        "Emteyn tem inchaa elma7dhara elkoubra?", UNION, "أنشئت المحظرة الكبرى سنة 1840.", language=Language.HASSANIYA
+    )
+    assert quotes(text)[0] == ("أنشئت المحظرة الكبرى سنة 1840", 2)
+    assert text.startswith(HASSANIYA.lead.split("{")[0])

@@ -4,10 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from server.text.analysis import terms
 from server.text.fold import canonical
 from server.text.glossary import Pair, entries, known_terms, render
 from server.text.language import Language
-from server.text.transliteration import arabic_skeleton, latin_skeleton
+from server.text.stemming import stem
+from server.text.transliteration import SPELLINGS, arabic_skeleton, latin_skeleton, spellings
 
 F, A, M = Language.FRENCH, Language.ARABIC, Language.HASSANIYA
 
@@ -80,4 +82,42 @@ def test_the_data_is_sound():
 @given(st.text(max_size=80), st.sampled_from([F, A, M]), st.sampled_from([F, A, M]))
 def test_any_question_can_be_rendered(text, source, target):
     rendering = render(text, source, target)
-    assert rendering is None or (rendering.text and rendering.pairs)
+    assert rendering is None or (rendering.text and rendering.search)
+
+
+@pytest.mark.parametrize(
+    ("latin", "arabic"),
+    [
+        ("elmanakh", "المناخ"),
+        ("ettarikh", "التاريخ"),
+        ("lmadina", "المدينة"),
+        ("elmu2assis", "المؤسس"),
+        ("ma6ar", "مطر"),
+        ("9abila", "قبيلة"),
+        ("esti9lal", "استقلال"),
+    ],
+)
+def test_hassaniya_in_latin_letters_is_spelled_as_arabic_writes_it(latin, arabic):
+    assert {stem(each) for each in spellings(latin)} & set(terms(arabic))
+
+
+@given(st.text(alphabet="abcdefghijklmnopqrstuvwxyz23456789", min_size=1, max_size=40))
+def test_any_word_has_some_spellings(word):
+    found = spellings(word)
+    assert 1 <= len(found) <= SPELLINGS
+    assert not any(each.isascii() and each for each in found)
+
+
+def test_an_unknown_word_in_latin_letters_is_searched_in_its_arabic_spellings():
+    rendering = render("chenhi elmanakh?", M, A)
+    assert set(terms("المناخ")) <= set(terms(rendering.search))
+    assert render("3lach elmadinatayn?", M, F) is None
+
+
+def test_small_words_in_latin_letters_are_not_spelled():
+    assert render("chenhou emteyn?", M, A) is None
+
+
+def test_french_terms_are_known_within_hassaniya():
+    assert Pair("elchlorophylle", "chlorophylle") in render("chenhou dewr elchlorophylle?", M, F).pairs
+    assert Pair("photosynthèse", "تركيب ضوئي") in render("kivach tem photosynthèse?", M, A).pairs
