@@ -174,11 +174,9 @@ def _root(word: str, source: Language) -> str:
     """Return the stem that terms are matched by; Hassaniya in Latin letters is read as the Arabic it sounds like."""
     if source is not Language.HASSANIYA or not word.isascii():
         return stem(word)
+    arabic = _arabic_stems_of_latin_words().get(word) or _arabic_stems_by_skeleton().get(latin_skeleton(word))
     bare = stem(without_article(word))
-    if bare in _french_stems():
-        return bare
-    listed = _arabic_stems_of_latin_words().get(word)
-    return listed or _arabic_stems_by_skeleton().get(latin_skeleton(word)) or stem(word)
+    return arabic or (bare if bare in _french_stems() else stem(word))
 
 
 def _match_question(words: Sequence[_Word], phrases: dict[_Key, Entry]) -> tuple[Entry, int] | None:

@@ -25,6 +25,7 @@ from server.models.local.evidence import (
 )
 from server.models.local.reranker import WEIGHTS
 from server.models.port import Source
+from server.text.analysis import terms
 from server.text.detection import detect
 from server.text.glossary import Rendering, render
 from server.text.language import Language
@@ -99,8 +100,8 @@ def candidates(asked: str, sources: Sequence[Source], earlier: str = "") -> Iter
     by_language: dict[Language, list[Source]] = {}
     for source in sources:
         by_language.setdefault(language_of(source.text), []).append(source)
-    questions = {language: _carried(asked, earlier, language) for language in by_language}
     passages = {language: [passage(source.text) for source in group] for language, group in by_language.items()}
+    questions = {language: _carried(asked, earlier, language, held) for language, held in passages.items()}
     scores = {language: evidence(questions[language], passages[language]) @ _PASSAGE_VECTOR for language in by_language}
     best = max((each.max() for each in scores.values()), default=0.0)
     for language, group in by_language.items():
@@ -109,22 +110,30 @@ def candidates(asked: str, sources: Sequence[Source], earlier: str = "") -> Iter
             yield found
 
 
-def _carried(asked: str, earlier: str, language: Language) -> Question:
-    """Analyse a question in the words of a language: what the glossary knows is replaced by all its spellings there.
+def _carried(asked: str, earlier: str, language: Language, passages: Sequence[Passage]) -> Question:
+    """Analyse a question in the words of a language: what the glossary knows is replaced by its spellings there.
 
-    Those are one word of the question to be covered, not several.
+    Those are one word of the question to be covered, not several; other ones than the usual count where a passage
+    holds them.
     """
     source = language_of(f"{earlier} {asked}".strip())
     known = [render(text, source, language) for text in (asked, earlier)]
     if not any(known):
         return question(asked, earlier)
     rest = [_without(text, carried) for text, carried in zip((asked, earlier), known, strict=True)]
-    spelled = [f"{text} {carried.search if carried else ''}" for text, carried in zip(rest, known, strict=True)]
     usual = [
         " ".join((text, *(pair.means for pair in (carried.pairs if carried else ()))))
         for text, carried in zip(rest, known, strict=True)
     ]
+    spelled = [
+        " ".join((text, *_held(carried.search, passages))) if carried else text
+        for text, carried in zip(usual, known, strict=True)
+    ]
     return replace(question(*map(str.strip, spelled)), total=question(*map(str.strip, usual)).total)
+
+
+def _held(spellings: str, passages: Sequence[Passage]) -> list[str]:
+    return [word for word in spellings.split() if any(stem in each for stem in terms(word) for each in passages)]
 
 
 def _without(text: str, carried: Rendering | None) -> str:

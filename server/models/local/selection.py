@@ -39,7 +39,12 @@ def choose(asked: str, sources: Sequence[Source], limit: int, earlier: str = "")
 
     `earlier` is the question that `asked` follows. A row that is asked for ("les lois de Newton") is told in its order.
     """
-    statements = [each for group in candidates(asked, sources, earlier) for each in judged(asked, earlier, group)]
+    statements = [
+        each
+        for group in candidates(asked, sources, earlier)
+        for each in judged(asked, earlier, group)
+        if not _INSTRUCTS.match(canonical(each.text))
+    ]
     statements.sort(key=lambda each: -each.score - each.lead)
     best = max((each.score for each in statements), default=0.0)
     if asks_row(asked) and (row := _row(statements, sources, ROW_WORTH * best)):
@@ -47,7 +52,7 @@ def choose(asked: str, sources: Sequence[Source], limit: int, earlier: str = "")
     origins = {source.number: (source.title, source.page) for source in sources}
     chosen: list[Statement] = []
     for statement in statements:
-        if statement.score + statement.lead < WORTH_QUOTING * best or _INSTRUCTS.match(canonical(statement.text)):
+        if statement.score + statement.lead < WORTH_QUOTING * best:
             continue
         twin = _twin(statement, chosen)
         if twin is not None:

@@ -154,6 +154,13 @@ def test_an_exercise_that_asks_the_same_is_no_answer():
     assert [quote for quote, _ in quotes(text)] == ["Une réaction acide libère des ions H⁺"]
 
 
+def test_an_exercise_that_says_more_of_the_question_does_not_keep_the_answer_back():
+    text = ask(
+        "Qu'est-ce que le cycle du carbone ?", "Expliquer le cycle du carbone. Le carbone circule de l'air aux plantes."
+    )
+    assert [quote for quote, _ in quotes(text)] == ["Le carbone circule de l'air aux plantes"]
+
+
 def test_a_question_carried_into_another_language_is_answered_directly():
     text = ask("شنهي الطاقة الحركية؟", "L'énergie cinétique d'un solide vaut ½ m v².", language=Language.HASSANIYA)
     assert text.startswith(HASSANIYA.lead_foreign.split("{")[0])
