@@ -115,7 +115,7 @@ def _school_sentences() -> Iterator[Labelled]:
     questions, which are the honest test of school language, for testing.
     """
     for number, entry in enumerate(entries()):
-        arabic = entry.arabic[0] if " " in entry.arabic[0] else f"ال{entry.arabic[0]}"
+        arabic = entry.arabic[0] if " " in entry.arabic[0] else f"ال{entry.arabic[0].removeprefix('ال')}"
         # One word alone is told by little but having been met.
         for frame in dict.fromkeys(("{}", FRENCH_FRAMES[number % len(FRENCH_FRAMES)])):
             yield Labelled(frame.format(entry.french[0]), Language.FRENCH, "school", "train")

@@ -28,6 +28,13 @@ _FRENCH_NOUN: Final = re.compile(
 _ARABIC_NOUN: Final = re.compile("(?<![\u0621-\u0652])ال[\u0621-\u0652]{3,}(?![\u0621-\u0652])")
 
 
+_BEFORE_NOUN_WORDS: Final = """
+    seul seule premier premiere dernier derniere nouveau nouvelle grand grande petit petite double simple
+"""
+_BEFORE_NOUNS: Final = frozenset(_BEFORE_NOUN_WORDS.split())
+"""French adjectives, in canonical form, that stand between an article and its noun."""
+
+
 class KeyKind(StrEnum):
     """What sort of thing a key is; distractors are of the same sort."""
 
@@ -79,7 +86,7 @@ def _candidates(sentence: str, language: Language) -> Iterator[Key]:
         if entry.subject not in UNASKED_SUBJECTS and _is_spelling(sentence[start:end], entry, language):
             yield _key(_with_marks(sentence, start, end), start, KeyKind.TERM, entry.subject)
     for match in (_ARABIC_NOUN if language is not Language.FRENCH else _FRENCH_NOUN).finditer(sentence):
-        if len(match[0]) >= SHORTEST_NOUN and canonical(match[0]) not in STOP_WORDS:
+        if len(match[0]) >= SHORTEST_NOUN and canonical(match[0]) not in STOP_WORDS | _BEFORE_NOUNS:
             yield _key(match[0], match.start(), KeyKind.NOUN)
 
 
