@@ -58,8 +58,11 @@ def _orders(
 
 def _xquad(data: Path) -> list[Row]:
     arabic, english = pool(data, "xquad_ar"), pool(data, "xquad_en")
-    orders = _orders(Pipeline(arabic.paragraphs), english.questions, FRENCH, ARABIC, bridge=False)
-    return quality(orders, english.gold).rows("English questions, Arabic texts (XQuAD), no bridge")
+    rows: list[Row] = []
+    for bridge, label in ((False, "no bridge"), (True, "with bridge")):
+        orders = _orders(Pipeline(arabic.paragraphs), english.questions, Language.OTHER, ARABIC, bridge)
+        rows += quality(orders, english.gold).rows(f"English questions, Arabic texts (XQuAD), {label}")
+    return rows
 
 
 def _spelled(data: Path) -> Row:
@@ -72,7 +75,7 @@ def _spelled(data: Path) -> Row:
                 total += 1
                 found += stem(right) in {stem(spelling) for spelling in spellings(said) if spelling}
     return Row(
-        "Hassaniya words in Latin letters: right stem among the spellings", found / total, 0.9, note=f"of {total}"
+        "Hassaniya words in Latin letters: right stem among the spellings", found / total, 0.85, note=f"of {total}"
     )
 
 

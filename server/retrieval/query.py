@@ -24,7 +24,7 @@ TARGETS = {
     Language.FRENCH: (Language.ARABIC,),
     Language.ARABIC: (Language.FRENCH,),
     Language.HASSANIYA: (Language.ARABIC, Language.FRENCH),
-    Language.OTHER: (Language.FRENCH,),
+    Language.OTHER: (Language.ARABIC, Language.FRENCH),
 }
 """What a query is carried into when the library is not narrowed to one language; a model translates to the last."""
 

@@ -1,4 +1,4 @@
-"""School terms in French, Arabic and Hassaniya: an offline bridge between a question and texts in another language.
+"""School terms in French, Arabic, Hassaniya and English: an offline bridge from a question to other languages' texts.
 
 Terms are matched by their stems, longest first. Every pair used is kept, so that the student can be shown what the
 question was taken to mean.
@@ -22,6 +22,10 @@ from server.text.transliteration import SHORTEST_SKELETON, arabic_skeleton, lati
 LEAST_LETTERS: Final = 5
 """Of a French stem that Hassaniya in Latin letters is looked through for."""
 
+_ENGLISH_SMALL: Final = frozenset(
+    ["the", "of", "an", "is", "are", "in", "at", "to", "and", "what", "does", "do", "did"]
+)
+
 LEAST_SPOKEN_LETTERS: Final = 4
 """Of a word in Latin letters that is spelled in Arabic ones."""
 
@@ -31,12 +35,16 @@ QUESTION_WORDS: Final = "question"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One term: its subject and its spellings, the usual one first; Hassaniya only where it differs from Arabic."""
+    """One term: its subject and its spellings, the usual one first.
+
+    Hassaniya only where it differs from Arabic, English where it differs from French.
+    """
 
     subject: str
     french: tuple[str, ...]
     arabic: tuple[str, ...]
     hassaniya: tuple[str, ...]
+    english: tuple[str, ...]
 
     def spellings(self, language: Language) -> tuple[str, ...]:
         """Return how a language writes the term; a Hassaniya reader is given Arabic letters."""
@@ -85,7 +93,11 @@ def entries() -> tuple[Entry, ...]:
     """Return all entries, in the order of the data file."""
     lines = (files("server.text") / "data" / "glossary.tsv").read_text("utf-8").splitlines()
     rows = (line.split("\t") for line in lines if line and not line.startswith("#"))
-    return tuple(Entry(row[0], *(tuple(filter(None, cell.split("|"))) for cell in row[1:4])) for row in rows)
+    return tuple(_entry(*row) for row in rows)
+
+
+def _entry(subject: str, french: str = "", arabic: str = "", hassaniya: str = "", english: str = "") -> Entry:
+    return Entry(subject, *(tuple(filter(None, cell.split("|"))) for cell in (french, arabic, hassaniya, english)))
 
 
 _Key = tuple[str, ...]
@@ -100,7 +112,7 @@ def _terms_of(language: Language) -> dict[_Key, list[Entry]]:
     table: dict[_Key, list[Entry]] = defaultdict(list)
     for entry in entries():
         for spelling in _known_spellings(entry, language):
-            key = tuple(sorted(terms(spelling)))
+            key = tuple(sorted(terms(" ".join(word for word in spelling.split() if word not in _ENGLISH_SMALL))))
             if entry.subject != QUESTION_WORDS and entry not in table[key]:
                 table[key].append(entry)
     return table
@@ -154,7 +166,7 @@ def _known_spellings(entry: Entry, language: Language) -> tuple[str, ...]:
         return entry.french
     if language is Language.HASSANIYA:
         return entry.hassaniya + entry.arabic + entry.french
-    return entry.arabic
+    return entry.arabic if language is Language.ARABIC else entry.english or entry.french
 
 
 def _words(text: str, source: Language) -> list[_Word]:
@@ -165,7 +177,7 @@ def _words(text: str, source: Language) -> list[_Word]:
         start = original.text.index(piece, start)
         begin, end = original.span(start, start + len(piece))
         start += len(piece)
-        content = piece not in STOP_WORDS
+        content = piece not in STOP_WORDS and not (source is Language.OTHER and piece in _ENGLISH_SMALL)
         found.append(_Word(begin, end, text[begin:end], piece, _root(piece, source), content))
     return found
 
@@ -230,10 +242,10 @@ def known_terms(text: str, language: Language) -> list[tuple[int, int, Entry]]:
 def render(text: str, source: Language, target: Language) -> Rendering | None:
     """Carry a question into `target` as far as the glossary knows its terms; None when it knows none of them.
 
-    Between Arabic and Hassaniya unknown words stay as they are, those in Latin letters in their likely spellings; into
-    or out of French only numbers and names stay.
+    A question in none of the school languages is taken for English. Between Arabic and Hassaniya unknown words stay as
+    they are, those in Latin letters in their likely spellings; into or out of French only numbers and names stay.
     """
-    if source is target or Language.OTHER in (source, target):
+    if source is target or target is Language.OTHER:
         return None
     reading: list[str] = []
     searching: list[str] = []
@@ -242,7 +254,7 @@ def render(text: str, source: Language, target: Language) -> Rendering | None:
     spelled = (source, target) == (Language.HASSANIYA, Language.ARABIC)
     shares_words = Language.FRENCH not in (source, target)
     for words, found in _matches(_words(text, source), source):
-        said = " ".join(word.written for word in words)
+        said = text[words[0].start : words[-1].end]
         if found:
             means = _spelling(found[0], words, target)
             reading.append(means)

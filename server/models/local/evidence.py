@@ -52,7 +52,7 @@ _WANTS_NUMBER: Final = re.compile(
     r"|quel (?:jour|siecle|age|mois|pourcentage|nombre|est le nombre))|متي|\bكم\b|عام|سنه|تاريخ|عدد|نسبه|مساحه"
 )
 _QUESTION_WORD: Final = re.compile(
-    r"\b(?:qui|que|qu|quoi|quel(?:le)?s?|ou|quand|comment|pourquoi|combien|sa|son|ses|leurs?"
+    r"\b(?:wh(?:at|o|en|ere|y|ich)|how|many|much|is|are|was|were|do|does|did|the|of|qui|que|qu|quoi|quel(?:le)?s?|ou|quand|comment|pourquoi|combien|sa|son|ses|leurs?"
     r"|و?(?:من|ما|ماذا|متي|اين|كيف|كم|لماذا|هل|علاش|كيفاش|ا?شنه[وي]|منهو|امتين))\b"
 )
 _DIGIT: Final = re.compile(r"\d")

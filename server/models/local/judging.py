@@ -32,11 +32,11 @@ NEARLY: Final = 0.9
 """Share of the most that is said beside a date from which a sentence counts as saying it as well."""
 
 _ASKS_DEFINITION: Final = re.compile(
-    r"qu'est|\bdefini|c'est quoi|que signifie|\bما (?:هو|هي|معني)|\bعرف|شنه[وي]|\bche?n[ho]"
+    r"qu'est|\bdefin[ei]|\bwhat (?:is|are)\b|c'est quoi|que signifie|\bما (?:هو|هي|معني)|\bعرف|شنه[وي]|\bche?n[ho]"
 )
 _DEFINES: Final = re.compile(r"\b(?:est|sont|designe|consiste|s'appelle|on appelle|هو|هي|يسمي|تسمي|تعرف|يعرف|عباره)\b")
 _ASKS_ROW: Final = re.compile(
-    r"\b(?:quels|quelles|lesquel(?:le)?s|cite[rz]?|enumere[rz]?|ما ?ه[يم]|ا?شنه[يم]|اذكر|عدد)\b"
+    r"\b(?:what are|list|quels|quelles|lesquel(?:le)?s|cite[rz]?|enumere[rz]?|ما ?ه[يم]|ا?شنه[يم]|اذكر|عدد)\b"
 )
 _ASKS_DATE: Final = re.compile(
     r"(?:\A|\bet |\bdepuis )quand\b|\bquelles? (?:est la )?(?:date|annee)|\bquel siecle|\bwhen\b"

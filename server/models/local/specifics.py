@@ -118,7 +118,7 @@ class _Text:
 
     def says(self, name: str, spellings: Sequence[str]) -> bool:
         """Say whether it holds one of a name's words, or the school term that the name belongs to."""
-        named = any(map(self._holds, words(name)))
+        named = any(self._holds(word) for word in words(name) if word not in STOP_WORDS)
         return named or any(all(map(self._holds, words(spelling))) for spelling in spellings)
 
     def _holds(self, word: str) -> bool:

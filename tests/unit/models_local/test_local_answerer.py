@@ -269,3 +269,18 @@ def test_a_question_in_latin_letters_is_answered_from_arabic_texts():
     )
     assert quotes(text)[0] == ("أنشئت المحظرة الكبرى سنة 1840", 2)
     assert text.startswith(HASSANIYA.lead.split("{")[0])
+
+
+@pytest.mark.parametrize(
+    ("question", "said"),
+    [("What is photosynthesis?", "glucose"), ("When did Mauritania become independent?", "1960")],
+)
+def test_school_terms_in_english_find_their_answer(question, said):
+    text = ask(question, HISTORY, BIOLOGY, language=Language.OTHER)
+    assert said in quotes(text)[0][0]
+    assert text.startswith(ENGLISH.lead_foreign.split("{")[0])
+
+
+def test_a_name_in_english_that_no_passage_says_is_named():
+    text = ask("What is the capital of Bolivia?", HISTORY, language=Language.OTHER)
+    assert text.startswith(silent_on("Bolivia", ENGLISH))

@@ -23,6 +23,9 @@ F, A, M = Language.FRENCH, Language.ARABIC, Language.HASSANIYA
         ("شنهو القانون الثاني لنيوتن؟", M, F, Pair("القانون الثاني لنيوتن", "deuxième loi de newton")),
         ("chenhi etta9a el7arakiya?", M, A, Pair("etta9a el7arakiya", "طاقة حركية")),
         ("3lach elma yeghli?", M, F, Pair("elma", "eau")),
+        ("What is kinetic energy?", Language.OTHER, F, Pair("kinetic energy", "énergie cinétique")),
+        ("What is Newton's third law?", Language.OTHER, A, Pair("Newton's third law", "قانون نيوتن الثالث")),
+        ("How fast is the speed of light?", Language.OTHER, A, Pair("speed of light", "سرعة الضوء")),
     ],
 )
 def test_a_term_is_carried_into_the_other_language(text, source, target, pair):
@@ -37,7 +40,8 @@ def test_numbers_and_names_stay_in_the_rendering():
 def test_nothing_known_gives_no_rendering():
     assert render("bonjour à tous", F, A) is None
     assert render("énergie", F, F) is None
-    assert render("energy", Language.OTHER, A) is None
+    assert render("énergie", F, Language.OTHER) is None
+    assert render("guten Morgen", Language.OTHER, A) is None
 
 
 def test_all_spellings_of_a_term_are_searched():
