@@ -232,8 +232,13 @@ def _matches(words: Sequence[_Word], source: Language) -> Iterator[tuple[list[_W
 
 def known_terms(text: str, language: Language) -> list[tuple[int, int, Entry]]:
     """Return the terms of a text with their character spans, in order; question words are left out."""
+    return [(start, end, found[0]) for start, end, found in meanings(text, language)]
+
+
+def meanings(text: str, language: Language) -> list[tuple[int, int, list[Entry]]]:
+    """Return all that each term of a text may mean, the usual first, with its character span, in order."""
     return [
-        (words[0].start, words[-1].end, found[0])
+        (words[0].start, words[-1].end, found)
         for words, found in _matches(_words(text, language), language)
         if found and found[0].subject != QUESTION_WORDS
     ]

@@ -16,11 +16,11 @@ from server.models.local.evidence import asking_word, passage, question, same_wo
 from server.models.port import Source
 from server.text.analysis import terms, words
 from server.text.fold import canonical
-from server.text.glossary import known_terms
+from server.text.glossary import known_terms, meanings
 from server.text.language import Language
 from server.text.ordinals import ordinals
 from server.text.stopwords import STOP_WORDS
-from server.text.transliteration import SHORTEST_SKELETON, skeleton
+from server.text.transliteration import SHORTEST_SKELETON, skeleton, spellings
 
 LEAST_SHARE_OF_LAST: Final = 0.2
 """Of the question's weight, for its last word: one with less is a detail of many."""
@@ -86,6 +86,8 @@ def _specific(asked: str, language: Language) -> Iterator[str]:
     weights = question(asked).weights
     heavy = {at: max((weights.get(stem, 0.0) for stem in terms(said[at])), default=0.0) for at in content}
     about_verb = _ASKS_WITH_VERB.match(canonical(asked)) is not None
+    if len(content) == 1 and not {said[content[0]]} & (named | instructions):
+        yield written[content[0]]
     for before, at in pairwise(content):
         share = heavy[at] / sum(heavy.values())
         governed, follows, arabic = said[at - 1] in _DETERMINERS, before == at - 1, not said[at].isascii()
@@ -134,12 +136,13 @@ class _Text:
 
     def _sounds_like(self, word: str) -> bool:
         sound = skeleton(word)
+        likely = {stem for each in spellings(word) for stem in terms(each)} if word.isascii() else set()
         # What ends in "a" may end in a letter that is written like the one of adjectives.
         adjective = word.endswith((*_ADJECTIVE, "a"))
-        return len(sound) >= SHORTEST_SKELETON and any(
-            form.isascii() is not word.isascii() and skeleton(form) == sound
-            for form in self._stems
-            if adjective or not form.endswith(_ADJECTIVE)
+        return any(
+            not likely.isdisjoint(stems) or (len(sound) >= SHORTEST_SKELETON and skeleton(form) == sound)
+            for form, stems in self._stems.items()
+            if form.isascii() is not word.isascii() and (adjective or not form.endswith(_ADJECTIVE))
         )
 
 
@@ -152,7 +155,7 @@ def _stems(word: str) -> set[str]:
 def _spellings(asked: str, language: Language) -> dict[str, tuple[str, ...]]:
     """Return, by each word of a school term in the question, the term's spellings in all languages."""
     return {
-        word: (*entry.french, *entry.arabic, *entry.hassaniya)
-        for start, end, entry in known_terms(asked, language)
+        word: tuple(each for entry in found for each in (*entry.french, *entry.arabic, *entry.hassaniya))
+        for start, end, found in meanings(asked, language)
         for word in _WORD.findall(asked[start:end])
     }

@@ -284,3 +284,15 @@ def test_school_terms_in_english_find_their_answer(question, said):
 def test_a_name_in_english_that_no_passage_says_is_named():
     text = ask("What is the capital of Bolivia?", HISTORY, language=Language.OTHER)
     assert text.startswith(silent_on("Bolivia", ENGLISH))
+
+
+@pytest.mark.parametrize(
+    ("question", "source"),
+    [
+        ("شنهي القوه؟", "La force est une action mécanique qui modifie le mouvement."),
+        ("3lach netlbu el7a9i9a?", "نطلب الحقيقة لأنها شرط الحوار والعدل."),
+    ],
+)
+def test_a_word_is_said_by_any_of_its_meanings_and_spellings(question, source):
+    text = ask(question, source, language=Language.HASSANIYA)
+    assert not text.startswith(HASSANIYA.lead_silent.split("{")[0])
