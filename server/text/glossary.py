@@ -248,7 +248,8 @@ def render(text: str, source: Language, target: Language) -> Rendering | None:
     """Carry a question into `target` as far as the glossary knows its terms; None when it knows none of them.
 
     A question in none of the school languages is taken for English. Between Arabic and Hassaniya unknown words stay as
-    they are, those in Latin letters in their likely spellings; into or out of French only numbers and names stay.
+    they are; into or out of French only numbers and names stay. Names and Hassaniya in Latin letters are also spelled
+    as Arabic is likely to.
     """
     if source is target or target is Language.OTHER:
         return None
@@ -273,6 +274,8 @@ def render(text: str, source: Language, target: Language) -> Rendering | None:
         elif words[0].canonical.isdigit() or _is_name(words[0], text) or (shares_words and not said.isascii()):
             reading.append(said)
             searching.append(said)
+            if target is Language.ARABIC and _is_spoken(words[0]):
+                guesses += filter(None, spellings(words[0].canonical))
     return Rendering(" ".join(reading), " ".join((*searching, *guesses)), tuple(pairs)) if pairs or guesses else None
 
 

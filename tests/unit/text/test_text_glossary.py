@@ -41,7 +41,7 @@ def test_nothing_known_gives_no_rendering():
     assert render("bonjour à tous", F, A) is None
     assert render("énergie", F, F) is None
     assert render("énergie", F, Language.OTHER) is None
-    assert render("guten Morgen", Language.OTHER, A) is None
+    assert render("guten tag", Language.OTHER, A) is None
 
 
 def test_all_spellings_of_a_term_are_searched():
@@ -116,6 +116,12 @@ def test_an_unknown_word_in_latin_letters_is_searched_in_its_arabic_spellings():
     rendering = render("chenhi elmanakh?", M, A)
     assert set(terms("المناخ")) <= set(terms(rendering.search))
     assert render("3lach elmadinatayn?", M, F) is None
+
+
+def test_names_in_latin_letters_are_searched_in_arabic_ones():
+    rendering = render("Qui a tué Coppolani à Tidjikja ?", F, A)
+    assert set(terms("كبولاني")) <= set(terms(rendering.search))
+    assert "Coppolani" in rendering.text
 
 
 def test_small_words_in_latin_letters_are_not_spelled():
