@@ -22,6 +22,9 @@ from server.text.transliteration import SHORTEST_SKELETON, arabic_skeleton, lati
 LEAST_LETTERS: Final = 5
 """Of a French stem that Hassaniya in Latin letters is looked through for."""
 
+MOST_GUESSES: Final = 48
+"""Spellings that a question is searched with, of all its words together."""
+
 _ENGLISH_SMALL: Final = frozenset(
     ["the", "of", "an", "is", "are", "in", "at", "to", "and", "what", "does", "do", "did"]
 )
@@ -276,7 +279,11 @@ def render(text: str, source: Language, target: Language) -> Rendering | None:
             searching.append(said)
             if target is Language.ARABIC and _is_spoken(words[0]):
                 guesses += filter(None, spellings(words[0].canonical))
-    return Rendering(" ".join(reading), " ".join((*searching, *guesses)), tuple(pairs)) if pairs or guesses else None
+    return (
+        Rendering(" ".join(reading), " ".join((*searching, *guesses[:MOST_GUESSES])), tuple(pairs))
+        if pairs or guesses
+        else None
+    )
 
 
 def _is_spoken(word: _Word) -> bool:

@@ -17,6 +17,9 @@ SHORTEST_SKELETON: Final = 3
 SPELLINGS: Final = 8
 """Of a word, likeliest first: they hold the right stem of six words in seven (`evals`, crosslingual)."""
 
+LONGEST_SPELLED: Final = 24
+"""Letters of a word that are spelled; longer ones are no words."""
+
 _DIGRAPHS: Final = {"ch": "ش", "sh": "ش", "kh": "خ", "gh": "غ", "th": "ت", "dh": "د", "ph": "ف", "qu": "ك"}
 _LETTERS: Final = {
     **dict(zip("btjdrzsfvqklmnhgpcx", "بتجدرزسففقكلمنهقبكس", strict=True)),
@@ -69,7 +72,7 @@ def arabic_skeleton(word: str) -> str:
 def spellings(word: str) -> list[str]:
     """Return the likely Arabic spellings of a Latin-letter word without its article, likeliest first, canonical."""
     # A colon marks a vowel before a doubled consonant, which is short.
-    single = _DOUBLED.sub(r":\g<one>", without_article(word)).removeprefix(":")
+    single = _DOUBLED.sub(r":\g<one>", without_article(word[:LONGEST_SPELLED])).removeprefix(":")
     sounds = list(_SOUND.finditer(single))
     choices = [_choices(sounds, place) for place in range(len(sounds))]
     return list(dict.fromkeys(islice(_combined(choices), SPELLINGS)))

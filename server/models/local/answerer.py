@@ -56,7 +56,7 @@ def _specific(
     """Return the statements whose sources say most of what makes the question this one, and what they do not say."""
     sources = {source.number: source for source in task.sources}
     told_by = [sources[statement.numbers[0]] for statement in chosen]
-    silent = [tuple(chain(*words)) for words in zip(*(unsaid(part, told_by) for part in parts if part), strict=True)]
+    silent = [tuple(chain(*words)) for words in zip(*(unsaid(part, told_by) for part in parts), strict=True)]
     fewest = min(silent, key=len)
     kept = [each for each, words in zip(chosen, silent, strict=True) if each.place or len(words) == len(fewest)]
     return kept, fewest

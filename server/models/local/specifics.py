@@ -31,6 +31,9 @@ LEAST_SHARE_OF_SUBJECT: Final = 0.15
 LEAST_SHARE_INSIDE: Final = 1 / 3
 """Of the question's weight, for a noun inside a question."""
 
+MOST_WORDS: Final = 8
+"""Words looked for; a question with more names is no question."""
+
 INSTRUCTIONS: Final = "examen"
 """The glossary's subject for words such as "calculer": no text needs to hold them."""
 
@@ -62,7 +65,7 @@ def unsaid(asked: str, sources: Sequence[Source]) -> list[tuple[str, ...]]:
     They are as the question writes them.
     """
     language = language_of(asked)
-    wanted = sorted(set(_specific(asked, language)), key=asked.index)
+    wanted = sorted(set(_specific(asked, language)), key=asked.index)[:MOST_WORDS]
     if not wanted:
         return [()] * len(sources)
     terms_of = _spellings(asked, language)
@@ -85,11 +88,12 @@ def _specific(asked: str, language: Language) -> Iterator[str]:
     }
     weights = question(asked).weights
     heavy = {at: max((weights.get(stem, 0.0) for stem in terms(said[at])), default=0.0) for at in content}
+    total = sum(heavy.values()) or 1.0
     about_verb = _ASKS_WITH_VERB.match(canonical(asked)) is not None
     if len(content) == 1 and not {said[content[0]]} & (named | instructions):
         yield written[content[0]]
     for before, at in pairwise(content):
-        share = heavy[at] / sum(heavy.values())
+        share = heavy[at] / total
         governed, follows, arabic = said[at - 1] in _DETERMINERS, before == at - 1, not said[at].isascii()
         last = at == len(said) - 1 and (arabic or governed or follows)
         subject = arabic and about_verb and follows and before == content[0]

@@ -3,10 +3,13 @@
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from server.models.local.answerer import LONGEST_QUOTE_CHARACTERS, answer
 from server.models.local.phrases import ARABIC, ENGLISH, FRENCH, HASSANIYA
 from server.models.port import AnswerTask, Source, Turn
+from server.text.glossary import render
 from server.text.language import Language
 from server.text.sentences import sentences
 
@@ -296,3 +299,13 @@ def test_a_name_in_english_that_no_passage_says_is_named():
 def test_a_word_is_said_by_any_of_its_meanings_and_spellings(question, source):
     text = ask(question, source, language=Language.HASSANIYA)
     assert not text.startswith(HASSANIYA.lead_silent.split("{")[0])
+
+
+@given(st.text(max_size=60), st.text(max_size=60), st.sampled_from(list(Language)))
+def test_any_question_is_answered(question, after, language):
+    assert ask(question, HISTORY, CELL, language=language, after=after)
+
+
+def test_a_question_of_many_names_is_searched_with_a_limited_number_of_spellings():
+    text = " ".join(f"Nom{letter * 3}ame" for letter in "abcdefghijklmnopqrstuvwxyz" * 20)
+    assert len(render(f"Qui sont {text} ?", Language.FRENCH, Language.ARABIC).search.split()) < 1_000
