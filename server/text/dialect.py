@@ -57,7 +57,7 @@ def writes_hassaniya(script: str, words: Sequence[str], likelihood: float) -> bo
     `words` are normalised as for `server.text.detection`; `script` is arabic or latin.
     """
     if script == "latin":
-        spelled = sum(_digit_is_letter(word) or asks_in_latin(word) for word in words)
+        spelled = sum(_digit_is_letter(word) or _LATIN_ASKS.match(word) is not None for word in words)
         marked = spelled + len(_LATIN.intersection(words))
         return LATIN_SHARE * spelled >= len(words) > 0 or (marked > 1 and LATIN_SHARE_OF_SEVERAL * marked >= len(words))
     strong, weak = len(_STRONG.intersection(words)), len(_WEAK.intersection(words))
@@ -78,11 +78,6 @@ def asks_in_latin(word: str) -> bool:
 def asks_in_standard(normalised: str) -> bool:
     """Say whether a text in Arabic script begins with a question word that Hassaniya has another one for."""
     return _STANDARD_OPENING.match(normalised) is not None
-
-
-def asks_in_latin(word: str) -> bool:
-    """Say whether a word in lower case is a Hassaniya question word in Latin letters, however it is spelled."""
-    return _LATIN_ASKS.match(word) is not None
 
 
 def _digit_is_letter(word: str) -> bool:

@@ -10,6 +10,8 @@ from server.ingestion.sources.robots import Robots
 from server.refusal import SourceRefused
 
 MAX_SITEMAPS = 50
+FAILURES_IN_A_ROW = 5
+"""A site that fails so often is down: each further page would cost it a request, and us a minute."""
 _SITEMAP_SUFFIXES = (".xml", ".xml.gz")
 
 Pause = Callable[[float], Awaitable[object]]
@@ -26,6 +28,7 @@ class Crawl:
         self._waiting: deque[str] = deque()
         self._known: set[str] = set()
         self._rules: dict[str, Robots] = {}
+        self._failures = 0
 
     async def addresses(self) -> AsyncIterator[str]:
         """Yield addresses to visit until none is left or the source's limit is reached."""
@@ -44,6 +47,15 @@ class Crawl:
                 continue
             if same_site(address, self._start):
                 self._push(address)
+
+    def answered(self, well: bool) -> None:
+        """Note whether the site answered a request: not at all, and that it cannot, are failures."""
+        self._failures = 0 if well else self._failures + 1
+
+    @property
+    def site_is_down(self) -> bool:
+        """Say whether the site has failed so often in a row that it is left alone."""
+        return self._failures >= FAILURES_IN_A_ROW
 
     def known(self, address: str) -> bool:
         """Say whether an address was handed out or waits; it counts as known from now on."""

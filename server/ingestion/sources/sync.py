@@ -35,6 +35,8 @@ from server.text.fold import canonical as folded
 from server.text.fold import one_line
 
 MAX_PAGE_BYTES = 20 * 1024 * 1024
+SERVER_ERROR = 500
+SITE_IS_DOWN = "The site failed page after page and is left alone until the next sync."
 _TYPES = {
     "text/html": FileType.HTML,
     "application/xhtml+xml": FileType.HTML,
@@ -91,7 +93,10 @@ class SourceSync:
         self._pages = PageStore()
 
     async def sync(self, source: Source) -> AsyncGenerator[SyncedPage, None]:
-        """Yield the verdict on each page as it is reached. Raises SourceRefused when the start may not be fetched."""
+        """Yield the verdict on each page as it is reached.
+
+        Raises SourceRefused when the start may not be fetched, and when the site is down.
+        """
         with caller.acting_as(caller.system(caller.current().request_id)):
             who = caller.current()
         hosts, policy = self._reach.of(canonical(source.plan.start_url))
@@ -107,6 +112,8 @@ class SourceSync:
                     page = await self._visit(source, crawl, fetcher, address)
                 log.info("source_page", source_id=str(source.id), url=page.url, verdict=page.verdict)
                 yield page
+                if crawl.site_is_down:
+                    raise SourceRefused(SITE_IS_DOWN)
 
     async def _visit(self, source: Source, crawl: Crawl, fetcher: Fetcher, address: str) -> SyncedPage:
         try:
@@ -118,7 +125,9 @@ class SourceSync:
         except SourceRefused as refused:
             return SyncedPage(address, Verdict.REJECTED, str(refused))
         except FetchFailed as failed:
+            crawl.answered(well=False)
             return SyncedPage(address, Verdict.FAILED, str(failed))
+        crawl.answered(well=fetched.status < SERVER_ERROR)
         if fetched.body is None:
             crawl.add(before.links, on=address)
             return SyncedPage(address, Verdict.UNCHANGED, "as last seen", before.document_id)

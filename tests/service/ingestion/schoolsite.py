@@ -37,6 +37,8 @@ class Site:
     robots: tuple[int, str] = (200, ROBOTS)
     bodies: list[str] = field(default_factory=list)
     port: int = 0
+    trouble: dict[str, int] = field(default_factory=dict)
+    """Paths that answer with a status of their own."""
 
     @property
     def address(self) -> str:
@@ -57,6 +59,8 @@ class Site:
             return RedirectResponse("/round")
         if path == "/moved":
             return RedirectResponse("/newton")
+        if path in self.trouble:
+            return PlainTextResponse("busy", self.trouble[path])
         if path not in self.pages:
             return PlainTextResponse("none", 404)
         body, content_type = self.pages[path]

@@ -228,6 +228,34 @@ async def test_a_site_whose_robots_file_fails_is_left_alone(
     assert site.bodies == []
 
 
+def linked(site: Site, statuses: list[int]) -> None:
+    """Give the site a first page that links to one page per status."""
+    links = "".join(f'<p><a href="/{number}">Leçon {number}</a></p>' for number in range(len(statuses)))
+    text, content_type = site.pages["/"]
+    site.pages["/"] = (text.replace("</body>", f"{links}</body>"), content_type)
+    site.trouble = {f"/{number}": status for number, status in enumerate(statuses)}
+
+
+async def test_a_site_that_fails_page_after_page_is_left_alone(
+    teacher: Caller, sync: SourceSync, source: Source, site: Site
+) -> None:
+    linked(site, [503] * 20)
+    found: list[SyncedPage] = []
+    with pytest.raises(SourceRefused, match="page after page"):
+        async for page in sync.sync(source):
+            found.append(page)
+    assert [page.reason for page in found[-5:]] == ["the site answered 503"] * 5
+    assert sum(page.reason == "the site answered 503" for page in found) == 5
+
+
+async def test_pages_that_fail_now_and_then_do_not_end_a_sync(
+    teacher: Caller, sync: SourceSync, source: Source, site: Site
+) -> None:
+    linked(site, [503, 503, 503, 503, 404] * 3)
+    found = await run(sync, source)
+    assert sum(page.reason == "the site answered 503" for page in found.values()) == 12
+
+
 async def test_a_source_on_a_host_that_is_not_allowed_is_refused(teacher: Caller, sync: SourceSync) -> None:
     with pytest.raises(SourceRefused):
         await run(sync, source_of("http://evil.example/"))
