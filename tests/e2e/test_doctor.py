@@ -5,8 +5,9 @@ from pathlib import Path
 
 from psycopg import connect
 
+from bacmr.client import BacmrClient
 from server.database.embedded import EmbeddedPostgres
-from tests.e2e.conftest import Server, command, free_port, settings
+from tests.e2e.conftest import OPERATOR, Server, command, free_port, settings
 
 
 def doctor(folder: Path, **more: str) -> tuple[int, dict[str, str]]:
@@ -22,6 +23,20 @@ def test_nothing_is_wrong_with_a_running_server(server: Server) -> None:
     code, said = doctor(server.folder, BACMR_HTTP_LISTEN=server.http)
     assert code == 0
     assert {said[part][0] for part in ("PostgreSQL", "schema", "money", "jobs", "Milvus", "files", "server")} == {"✓"}
+
+
+async def test_files_that_are_gone_are_told(server: Server) -> None:
+    lesson = server.folder / "lesson.txt"
+    lesson.write_text("La masse est une grandeur.")
+    async with BacmrClient(server.target) as operator:
+        await operator.sign_in(OPERATOR, server.password)
+        await operator.upload(lesson, "text/plain")
+    assert doctor(server.folder)[1]["files"].startswith("✓")
+    for file in (server.folder / "data" / "blobs" / "files").iterdir():
+        file.unlink()
+    code, said = doctor(server.folder)
+    assert code == 1
+    assert "1 of the newest 1 are gone" in said["files"]
 
 
 def test_a_key_that_others_may_read_is_wrong(server: Server) -> None:

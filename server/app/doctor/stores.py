@@ -9,11 +9,13 @@ from server.app.rooms import FOREIGN_CHECKS
 from server.app.startup import clearly
 from server.app.stores import attached_database, embedded_are_served, schema_revision
 from server.blobs.objects import open_blobs
-from server.blobs.port import BlobStore
+from server.blobs.port import BlobStore, holds
 from server.blobs.tickets import Tickets
 from server.cache import redis_cache
 from server.caller import acting_as, system
 from server.config import Settings
+from server.corpus.passage import DocumentFilter
+from server.corpus.service import CorpusService
 from server.corpus.terms import SearchTerms, advice
 from server.corpus.vectors import VectorRefs
 from server.database import diagnosis, migrate
@@ -26,6 +28,7 @@ from server.wallet.service import WalletService
 CLOCK_SECONDS_APART = 2.0
 VERSIONS = range(15, 19)
 WAITING_SECONDS_DOUBTFUL = 600.0
+NEWEST_FILES = 50
 STARTS_WITH_SERVER = "embedded; it starts with the server, which does not run now"
 
 
@@ -118,7 +121,7 @@ async def milvus(settings: Settings) -> list[Finding]:
 
 
 async def blobs(settings: Settings) -> list[Finding]:
-    """Write, read and delete a small file."""
+    """Write, read and delete a small file, and look for those of the newest documents."""
     folder = settings.data_dir / "blobs"
     if not settings.blob_url and not folder.exists():
         return [Finding("files", Verdict.UNUSED, "embedded; the folder is made by the server")]
@@ -132,7 +135,21 @@ async def blobs(settings: Settings) -> list[Finding]:
         await store.delete(key)
     if read != content:
         return [Finding("files", Verdict.WRONG, "what was written came back changed")]
-    return [Finding("files", Verdict.FINE, "written, read and deleted")]
+    newest = await _newest_files(settings)
+    gone = [key for key in newest if not await holds(store, key)]
+    if gone:
+        advice = f"{len(gone)} of the newest {len(newest)} are gone: see docs/recipes/disaster-recovery.md"
+        return [Finding("files", Verdict.WRONG, advice)]
+    return [Finding("files", Verdict.FINE, f"written, read and deleted; the newest {len(newest)} are there")]
+
+
+async def _newest_files(settings: Settings) -> list[str]:
+    if not settings.database_url.get_secret_value() and not embedded_are_served(settings):
+        return []
+    async with attached_database(settings) as database:
+        with acting_as(system()):
+            newest = await CorpusService(database).list_documents(DocumentFilter(), NEWEST_FILES, "")
+    return [document.blob_key for document in newest.items if document.blob_key]
 
 
 async def redis(settings: Settings) -> list[Finding]:
