@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from server.text.dialect import ORDINAL, asks_in_standard, writes_hassaniya
 from server.text.language import Language
+from server.text.memo import Memo
 
 BUCKET_BITS: Final = 15
 LONGEST_NGRAM: Final = 4
@@ -46,7 +47,9 @@ _OTHER_LETTER: Final = re.compile(
 _FORMULA_WORD: Final = re.compile(
     r"(?<= )(?:\d*[a-z]\d*|sin|cos|tan|arctan|lim|ln|log|exp|max|min|pgcd|ppcm|km|kg|cm|mm|ml|mg|kj|mol|kwh|hz)(?= )"
 )
-_SPACE: Final = np.uint32(32)
+KEPT_WORDS: Final = 32_768
+LONGEST_KEPT: Final = 40
+"""Characters; longer ones are not words that come again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,30 +144,32 @@ def words_in(script: str, normalised: str) -> str:
 
 def features(normalised: str) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
     """Return the buckets of a text's character 1-4-grams and words, each once, with 1 + ln of how often they occur."""
-    codes = np.frombuffer(normalised.encode("utf-32-le"), dtype=np.uint32)
-    spaces = codes == _SPACE
-    rolling = np.zeros(len(codes), dtype=np.uint32)
-    crosses_words = np.zeros(len(codes), dtype=np.bool_)
-    found = [_word_hashes(codes, np.flatnonzero(spaces))]
-    for size in range(1, min(LONGEST_NGRAM, len(codes)) + 1):
-        count = len(codes) - size + 1
-        rolling = (rolling[:count] * np.uint32(0x01000193)) ^ (codes[size - 1 :] * np.uint32(0x9E3779B1))
-        if size > 2:
-            crosses_words = crosses_words[:count] | spaces[size - 2 : size - 2 + count]
-        found.append(_salted(rolling[~crosses_words[:count]], size))
-    buckets, counts = np.unique(_mix(np.concatenate(found)) >> np.uint32(32 - BUCKET_BITS), return_counts=True)
+    held = b"".join(map(_buckets_of.__getitem__, normalised.split())) + _LAST_SPACE
+    buckets, counts = np.unique(np.frombuffer(held, dtype=np.uint16), return_counts=True)
     return buckets.astype(np.intp), (1.0 + np.log(counts)).astype(np.float32)
 
 
-def _word_hashes(codes: NDArray[np.uint32], spaces: NDArray[np.intp]) -> NDArray[np.uint32]:
-    """Hash each word as the sum of its characters' hashes, each mixed with its place in the word."""
-    if len(spaces) < 2:
-        return np.empty(0, dtype=np.uint32)
-    lengths = np.diff(spaces, append=len(codes))
-    places = np.arange(len(codes), dtype=np.uint32) - np.repeat(spaces, lengths).astype(np.uint32)
-    mixed = _mix((codes ^ (places << np.uint32(21))) * np.uint32(0x85EBCA77))
-    mixed[spaces] = 0
-    return _salted(np.add.reduceat(mixed, spaces)[:-1].astype(np.uint32), LONGEST_NGRAM + 1)
+def _word_buckets(word: str) -> bytes:
+    """Return the buckets of a word and the space before it, as uint16. No n-gram crosses a space."""
+    codes = np.frombuffer(f" {word} ".encode("utf-32-le"), dtype=np.uint32)
+    found = [_salted(_whole(codes[1:-1]), LONGEST_NGRAM + 1)]
+    rolling = np.zeros(len(codes), dtype=np.uint32)
+    for size in range(1, min(LONGEST_NGRAM, len(codes)) + 1):
+        count = len(codes) - size + 1
+        rolling = (rolling[:count] * np.uint32(0x01000193)) ^ (codes[size - 1 :] * np.uint32(0x9E3779B1))
+        found.append(_salted(rolling[:-1] if size == 1 else rolling, size))
+    return _buckets(np.concatenate(found))
+
+
+def _whole(letters: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Hash a word as the sum of its characters' hashes, each mixed with its place in the word."""
+    places = np.arange(1, len(letters) + 1, dtype=np.uint32)
+    mixed = _mix((letters ^ (places << np.uint32(21))) * np.uint32(0x85EBCA77))
+    return np.asarray(mixed.sum(keepdims=True, dtype=np.uint32))
+
+
+def _buckets(hashes: NDArray[np.uint32]) -> bytes:
+    return (_mix(hashes) >> np.uint32(32 - BUCKET_BITS)).astype(np.uint16).tobytes()
 
 
 def _mix(hashes: NDArray[np.uint32]) -> NDArray[np.uint32]:
@@ -177,6 +182,10 @@ def _mix(hashes: NDArray[np.uint32]) -> NDArray[np.uint32]:
 def _salted(hashes: NDArray[np.uint32], kind: int) -> NDArray[np.uint32]:
     """Keep the same hash of two kinds of features apart."""
     return np.asarray(hashes + np.uint32(kind * 0x9E3779B1 & 0xFFFFFFFF), dtype=np.uint32)
+
+
+_LAST_SPACE: Final = _buckets(_salted(np.array([ord(" ")], dtype=np.uint32) * np.uint32(0x9E3779B1), 1))
+_buckets_of: Final = Memo(_word_buckets, KEPT_WORDS, worth_keeping=lambda word: len(word) <= LONGEST_KEPT)
 
 
 def load(path: Path) -> Detector:

@@ -1,8 +1,9 @@
 """A coarse but fast product of many vectors with a query, to find the few that are worth an exact one. Pure.
 
-Columns of small whole numbers are added up, those of equal rounded weight together: half the memory of floats is read,
-and nothing is multiplied. All of the best 30 of 20,000 are among the coarse best 120, of the local embedder's vectors
-and of normally distributed ones.
+Columns of small whole numbers are added up, those of equal weight together; weights are rounded to multiples of their
+root mean square. So half the memory of floats is read, and nothing is multiplied. All of the best 30 of 20,000 are
+among the coarse best 120: of the local embedder's vectors, of normally distributed ones, and of ones with a few
+dimensions that outweigh the rest.
 """
 
 import math
@@ -13,8 +14,6 @@ from numpy.typing import NDArray
 
 from server.vectors.port import Vector
 
-LEVELS: Final = 7
-"""Sizes that the weights of a query are rounded to, of either sign."""
 _ROWS: Final = 1 << 15
 _COLUMNS: Final = 64
 """Rows and columns added up at a time: they stay near the processor."""
@@ -35,14 +34,15 @@ def columns_of(units: NDArray[np.float32]) -> NDArray[np.int16]:
 
 def products(columns: NDArray[np.int16], query: Vector, count: int) -> NDArray[np.int32]:
     """Return a number for each of the first `count` rows that grows with its product with the query."""
-    largest = float(np.abs(query).max())
-    weights = np.rint(query * (LEVELS / largest if largest else 0.0))
+    used = np.count_nonzero(query)
+    typical = math.sqrt(float(query @ query) / used) if used else 1.0
+    weights = np.rint(query / typical).astype(np.int32)
     sums = np.zeros(count, np.int32)
-    for level in range(-LEVELS, LEVELS + 1):
-        places = np.flatnonzero(weights == level) if level else ()
+    for weight in np.unique(weights[weights != 0]):
+        places = np.flatnonzero(weights == weight)
         for first in range(0, len(places), _COLUMNS):
             some = places[first : first + _COLUMNS]
             for start in range(0, count, _ROWS):
                 end = min(start + _ROWS, count)
-                sums[start:end] += np.int32(level) * np.add.reduce(columns[some, start:end], axis=0, dtype=np.int16)
+                sums[start:end] += weight * np.add.reduce(columns[some, start:end], axis=0, dtype=np.int16)
     return sums

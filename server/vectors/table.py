@@ -11,7 +11,7 @@ from server.vectors import coarse
 from server.vectors.lite_rows import FIELDS, RowBlock
 from server.vectors.port import Hit, Vector, VectorFilter
 
-_SCORED: Final = 8
+_SCORED: Final = 6
 """Rows scored exactly for each one wanted, the best by the coarse search."""
 _LEAST_SCORED: Final = 128
 _FULL_SCALE: Final = np.float32(np.iinfo(np.int16).max)

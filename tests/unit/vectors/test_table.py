@@ -152,14 +152,16 @@ def test_a_block_survives_the_wire() -> None:
     assert np.array_equal(got.vectors, sent.vectors)
 
 
-@pytest.mark.parametrize("used", [60, 1_024])
-def test_the_coarse_search_loses_none_of_the_best_among_many(used: int) -> None:
+@pytest.mark.parametrize(("used", "heaviest"), [(60, 1.0), (1_024, 1.0), (1_024, 8.0)])
+def test_the_coarse_search_loses_none_of_the_best_among_many(used: int, heaviest: float) -> None:
     random = np.random.default_rng(4)
     topics = random.normal(size=(200, 1_024)).astype(np.float32)
     vectors = topics[random.integers(0, 200, 6_000)] + random.normal(size=(6_000, 1_024)).astype(np.float32)
     rows = RowBlock([f"{number:064x}" for number in range(6_000)], vectors, {name: [""] * 6_000 for name in FIELDS})
     query = topics[7] + random.normal(size=1_024).astype(np.float32)
     query[used:] = 0.0
+    vectors[:, :4] *= heaviest
+    query[:4] *= heaviest
     assert set(found(filled(rows), query, 30)) == set(expected(rows, query, 30))
 
 
