@@ -33,14 +33,13 @@ from server.retrieval.passage import Degraded, Step
 from server.retrieval.query import detect_next
 from server.retrieval.recovery import Recovery
 from server.retrieval.search import RetrievalService
+from server.retrieval.store import Begun
 from server.retrieval.trace import Trace
 from server.text.language import Language
-from server.wallet.reservation import Reservation
 
 log = structlog.get_logger(__name__)
 
 METHOD = "RetrievalService.Ask"
-PURPOSE = "ask"
 CANCEL_SECONDS = 10.0
 """How long a cancel waits for the answer to be settled."""
 STANDALONE_SECONDS = 6.0
@@ -188,25 +187,44 @@ class AnswerService:
     # How an answer begins
 
     async def _begin(self, question: Question, request_hash: bytes, who: Caller) -> UUID:
-        user_id, trace = _user_id(), Trace(question.text)
-        async with self._means.database.session() as session:
-            earlier = await self._means.store.earlier(session, user_id, question.request_id)
-        if earlier is not None:
-            answer_id, asked = earlier
-            if asked != request_hash:
-                raise RequestIdReused
-            return answer_id
-        if len(self._running) >= self._running_limit:
-            raise RateLimited("The server makes as many answers as it can; try again soon.", retry_after_seconds=2.0)
-        prelude = await self._prelude(question, user_id)
+        trace = Trace(question.text)
+        try:
+            self._require_room()
+            prelude = await self._prelude(question, _user_id())
+        except Refusal:
+            # What this request began before is its answer all the same.
+            known_id = await self._known(question.request_id, request_hash)
+            if known_id is None:
+                raise
+            return known_id
         finding = self._spawn(self._find(question, prelude.history, trace))
         try:
             with trace.timed("price"):
-                quote, reservation = await self._reserve(user_id, prelude.frame_tokens)
-            return await self._open(question, request_hash, who, prelude, quote, reservation, finding, trace)
+                quote, opening, begun = await self._open(question, request_hash, prelude)
         except BaseException:
             finding.cancel()
             raise
+        if begun.known_id is not None:
+            finding.cancel()
+            return begun.known_id
+        frame = replace(prelude.frame, small=quote.plan.small)
+        trace.quoted(quote, str(opening.reservation_id))
+        commission = Commission(
+            opening, _opened(opening), quote, frame, prelude.frame_tokens, finding, who.request_id, trace
+        )
+        self._start(opening.answer_id, Generation(commission, self._means))
+        return opening.answer_id
+
+    def _require_room(self) -> None:
+        if len(self._running) >= self._running_limit:
+            raise RateLimited("The server makes as many answers as it can; try again soon.", retry_after_seconds=2.0)
+
+    async def _known(self, request_id: UUID, request_hash: bytes) -> UUID | None:
+        async with self._means.database.session() as session:
+            earlier = await self._means.store.earlier(session, _user_id(), request_id)
+        if earlier is not None and earlier[1] != request_hash:
+            raise RequestIdReused
+        return earlier and earlier[0]
 
     async def _prelude(self, question: Question, user_id: UUID) -> _Prelude:
         turns: list[Turn] | None = []
@@ -233,71 +251,53 @@ class AnswerService:
                     notes = (Degraded(Step.CONVERSATION, CONTEXT_LOST),)
             return Finding(standalone, await self._retrieval.search(searched, question.where), notes)
 
-    async def _reserve(self, user_id: UUID, frame_tokens: int) -> tuple[pricing.Quote, Reservation]:
-        """Hold the price of the best plan the wallet can hold; others may spend from it at the same time.
-
-        Every attempt has a hold of its own, so that one that fails gives back only what it took. The settlement goes
-        under the question's id.
-        """
-        quote: pricing.Quote | None = pricing.quote(frame_tokens, pricing.FULL)
-        while quote is not None:
-            try:
-                return quote, await self._means.wallet.reserve(user_id, quote.max_charge_tokens, PURPOSE, uuid4())
-            except InsufficientBalance as refusal:
-                available = int(refusal.metadata["available"])
-                quote = pricing.choose(frame_tokens, min(available, quote.max_charge_tokens - 1))
-        raise InsufficientBalance(needed=pricing.least_tokens(frame_tokens), available=available)
-
     async def _open(
-        self,
-        question: Question,
-        request_hash: bytes,
-        who: Caller,
-        prelude: _Prelude,
-        quote: pricing.Quote,
-        reservation: Reservation,
-        finding: "asyncio.Task[Finding]",
-        trace: Trace,
-    ) -> UUID:
-        opening = Opening(
-            answer_id=uuid4(),
-            user_id=_user_id(),
-            conversation_id=question.conversation_id or uuid4(),
-            question=question,
-            request_hash=request_hash,
-            detected_language=prelude.language,
-            reservation_id=reservation.id,
-            max_charge_tokens=quote.max_charge_tokens,
+        self, question: Question, request_hash: bytes, prelude: _Prelude
+    ) -> tuple[pricing.Quote, Opening, Begun]:
+        """Open an answer to the best plan whose price the wallet can hold; others may spend from it meanwhile."""
+        quote: pricing.Quote | None = pricing.quote(prelude.frame_tokens, pricing.FULL)
+        while quote is not None:
+            opening = Opening(
+                answer_id=uuid4(),
+                user_id=_user_id(),
+                conversation_id=question.conversation_id or uuid4(),
+                question=question,
+                request_hash=request_hash,
+                detected_language=prelude.language,
+                reservation_id=uuid4(),
+                max_charge_tokens=quote.max_charge_tokens,
+            )
+            begun = await self._begun(opening)
+            if begun.outcome != "insufficient":
+                return quote, opening, begun
+            available = begun.available_tokens
+            quote = pricing.choose(prelude.frame_tokens, min(available, quote.max_charge_tokens - 1))
+        raise InsufficientBalance(needed=pricing.least_tokens(prelude.frame_tokens), available=available)
+
+    async def _begun(self, opening: Opening) -> Begun:
+        wallet = self._means.wallet
+        async with self._means.database.session() as session:
+            begun = await self._means.store.begin(
+                session,
+                opening,
+                _opened(opening),
+                method=METHOD,
+                process_id=self._means.process_id,
+                lease_seconds=self._means.lease_seconds,
+                open_limit=self._open_limit,
+                hold_seconds=wallet.hold_seconds,
+                call_id=caller.current().request_id,
+            )
+        wallet.count_hold(
+            held=begun.outcome == "opened", refused=begun.outcome == "insufficient", expired=begun.expired
         )
-        opened = _opened(opening)
-        try:
-            async with self._means.database.session() as session:
-                stored = await self._means.store.open(
-                    session,
-                    opening,
-                    opened,
-                    method=METHOD,
-                    process_id=self._means.process_id,
-                    lease_seconds=self._means.lease_seconds,
-                    open_limit=self._open_limit,
-                )
-            if stored.outcome == "reused":
-                raise RequestIdReused
-            if stored.outcome == "too_many":
-                raise QuotaExceeded("Too many of your answers are unfinished.", limit=self._open_limit)
-        except BaseException:
-            await self._means.wallet.release(reservation.id, uuid4())
-            raise
-        if stored.known_id is not None:
-            # Another process opened it first.
-            finding.cancel()
-            await self._means.wallet.release(reservation.id, uuid4())
-            return stored.known_id
-        frame = replace(prelude.frame, small=quote.plan.small)
-        trace.quoted(quote, str(reservation.id))
-        commission = Commission(opening, opened, quote, frame, prelude.frame_tokens, finding, who.request_id, trace)
-        self._start(opening.answer_id, Generation(commission, self._means))
-        return opening.answer_id
+        if begun.outcome == "reused":
+            raise RequestIdReused
+        if begun.outcome == "too_many":
+            raise QuotaExceeded("Too many of your answers are unfinished.", limit=self._open_limit)
+        if begun.outcome == "no_wallet":
+            raise NotFound
+        return begun
 
     def _start(self, answer_id: UUID, generation: Generation) -> None:
         self._running[answer_id] = generation

@@ -100,17 +100,29 @@ class WalletService:
             reserved = await self._store.reserve(
                 session, user_id, estimate_tokens, purpose, self._ttl_seconds, _request(request_id)
             )
-        self._expired(reserved.expired)
-        if reserved.outcome == "insufficient":
-            self._meters.count_reservations("refused")
+        refused = reserved.outcome == "insufficient"
+        held = reserved.outcome == "reserved" and not reserved.replayed
+        self.count_hold(held=held, refused=refused, expired=reserved.expired)
+        if refused:
             raise InsufficientBalance(needed=estimate_tokens, available=reserved.available_tokens)
         if reserved.outcome == "reused":
             raise RequestIdReused
         if reserved.reservation is None:
             raise NotFound
-        if not reserved.replayed:
-            self._meters.count_reservations("reserved")
         return reserved.reservation
+
+    def count_hold(self, *, held: bool, refused: bool, expired: int) -> None:
+        """Count what became of a wish to hold, and the overdue holds it settled; also when another room's SQL held."""
+        if held:
+            self._meters.count_reservations("reserved")
+        if refused:
+            self._meters.count_reservations("refused")
+        self._expired(expired)
+
+    @property
+    def hold_seconds(self) -> int:
+        """Return how long a hold lasts, by the database's clock."""
+        return self._ttl_seconds
 
     async def finalize(self, reservation_id: UUID, actual_tokens: int, request_id: UUID) -> Receipt:
         """Charge min(actual, 2 x estimate, what can be paid), give the rest of the hold back, write the rest off.

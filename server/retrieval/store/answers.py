@@ -1,4 +1,4 @@
-"""Answers in the making: the functions of 0006_answers_making.sql, reading events, taking over from dead processes."""
+"""Answers in the making: what a process does with those it makes, and taking over from dead processes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,10 @@ _CITATIONS = TypeAdapter(tuple[Citation, ...])
 
 # The hot path: one round trip each.
 EARLIER = "SELECT answer_id, request_hash FROM answer_earlier($1, $2)"
-OPEN = "SELECT outcome, known_id FROM answer_open($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
+BEGIN = (
+    "SELECT outcome, known_id, available, expired"
+    " FROM answer_begin($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
+)
 APPEND = "SELECT answer_append($1, $2, $3, $4, $5, $6)"
 CLOSE = "SELECT answer_close($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
 
@@ -58,11 +61,17 @@ FORGET = text(
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
-    """`outcome`: opened, known, reused, too_many. A known answer comes with its id."""
+class Begun:
+    """`outcome`: opened, known, reused, too_many, insufficient, no_wallet. A known answer comes with its id.
+
+    `available_tokens` is what the wallet could hold, where it was asked; `expired` overdue holds were settled on the
+    way.
+    """
 
     outcome: str
     known_id: UUID | None
+    available_tokens: int
+    expired: int
 
 
 class AnswerStore:
@@ -73,7 +82,7 @@ class AnswerStore:
         answer_id, request_hash = await session.call(EARLIER, (user_id, request_id))
         return (answer_id, request_hash) if answer_id else None
 
-    async def open(
+    async def begin(
         self,
         session: Session,
         opening: Opening,
@@ -83,8 +92,10 @@ class AnswerStore:
         process_id: UUID,
         lease_seconds: float,
         open_limit: int,
-    ) -> Opened:
-        """Store a new answer with its first events."""
+        hold_seconds: int,
+        call_id: UUID,
+    ) -> Begun:
+        """Hold an answer's price and store it with its first events: both, or neither."""
         question = opening.question
         values = (
             opening.answer_id,
@@ -102,8 +113,11 @@ class AnswerStore:
             lease_seconds,
             open_limit,
             _payloads(opened),
+            hold_seconds,
+            call_id,
         )
-        return Opened(*await session.call(OPEN, values))
+        outcome, known_id, available, expired = await session.call(BEGIN, values)
+        return Begun(outcome, known_id, available or 0, expired)
 
     async def append(
         self,
