@@ -43,6 +43,8 @@ METHOD = "RetrievalService.Ask"
 CANCEL_SECONDS = 10.0
 """How long a cancel waits for the answer to be settled."""
 STANDALONE_SECONDS = 6.0
+HEAD_START_TURNS = 3
+"""Turns of the event loop in which a search sends its queries; an answer waits for it rather than for its opening."""
 CONTEXT_LOST = "The question could not be tied to the conversation; it was searched together with the one before."
 
 T = TypeVar("T")
@@ -52,7 +54,6 @@ T = TypeVar("T")
 class _Prelude:
     """What is known before anything is spent."""
 
-    history: tuple[Turn, ...]
     language: Language
     frame: AnswerTask
     frame_tokens: int
@@ -90,7 +91,7 @@ class AnswerService:
 
     async def estimate(self, question: Question) -> pricing.Estimate:
         """Price a question. `max_tokens` holds for the best plan, so topping up meanwhile cannot pass it."""
-        prelude = await self._prelude(question, _user_id())
+        prelude = self._prelude(question, await self._history(question))
         available = (await self._means.wallet.balance(_user_id())).available_tokens
         quote = pricing.choose(prelude.frame_tokens, available)
         plan = quote.plan if quote else pricing.PLANS[-1]
@@ -190,15 +191,18 @@ class AnswerService:
         trace = Trace(question.text)
         try:
             self._require_room()
-            prelude = await self._prelude(question, _user_id())
+            history = await self._history(question)
         except Refusal:
             # What this request began before is its answer all the same.
             known_id = await self._known(question.request_id, request_hash)
             if known_id is None:
                 raise
             return known_id
-        finding = self._spawn(self._find(question, prelude.history, trace))
+        finding = self._spawn(self._find(question, history, trace))
         try:
+            for _ in range(HEAD_START_TURNS):
+                await asyncio.sleep(0)
+            prelude = self._prelude(question, history)
             with trace.timed("price"):
                 quote, opening, begun = await self._open(question, request_hash, prelude)
         except BaseException:
@@ -226,17 +230,19 @@ class AnswerService:
             raise RequestIdReused
         return earlier and earlier[0]
 
-    async def _prelude(self, question: Question, user_id: UUID) -> _Prelude:
-        turns: list[Turn] | None = []
-        if question.conversation_id is not None:
-            async with self._means.database.transaction() as connection:
-                turns = await self._means.store.turns(connection, user_id, question.conversation_id)
+    async def _history(self, question: Question) -> tuple[Turn, ...]:
+        if question.conversation_id is None:
+            return ()
+        async with self._means.database.transaction() as connection:
+            turns = await self._means.store.turns(connection, _user_id(), question.conversation_id)
         if turns is None:
             raise NotFound
-        history = prompting.recent(turns)
+        return prompting.recent(turns)
+
+    def _prelude(self, question: Question, history: tuple[Turn, ...]) -> _Prelude:
         detected = detect_next(question.text, [turn.question for turn in history]).language
         frame = prompting.frame(question.text, question.answer_language or detected, history)
-        return _Prelude(history, detected, frame, self._means.model.prompt_tokens(frame))
+        return _Prelude(detected, frame, self._means.model.prompt_tokens(frame))
 
     async def _find(self, question: Question, history: tuple[Turn, ...], trace: Trace) -> Finding:
         with trace.timed("search"):

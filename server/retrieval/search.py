@@ -183,9 +183,10 @@ class RetrievalService:
 
     async def _find(self, query: str, where: CorpusFilter, who: Caller, live: LiveIndex | None) -> _Found:
         async with asyncio.TaskGroup() as group:
-            # The query as asked is searched while a model may still be translating it.
+            # The query as asked is searched while it is being understood, which may take a model.
             dense = group.create_task(self._dense(query, where, who, live))
             full_text = group.create_task(self._full_text(query, where))
+            await asyncio.sleep(0)
             understood = await self._understanding.understand(query, where.language)
             held = await self._held_languages(who) if understood.others else ()
             others = [

@@ -228,7 +228,7 @@ class Trace:
 
 
 def _short(pairs: Sequence[tuple[str, float]]) -> list[list[Any]]:
-    return [[chunk_id[:16], round(score, 4)] for chunk_id, score in pairs[: 2 * SHOWN_CANDIDATES]]
+    return [[chunk_id[:16], round(score, 4)] for chunk_id, score in pairs[:SHOWN_CANDIDATES]]
 
 
 def _with_candidates(story: dict[str, Any], shown: int) -> dict[str, Any]:

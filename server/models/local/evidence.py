@@ -79,9 +79,11 @@ class Passage:
 
     def places(self, stem: str) -> list[int]:
         """Return where a stem occurs, in order."""
-        if stem not in self._distinct:
-            return []
-        return [place for place, other in enumerate(self.stems) if other == stem]
+        places: list[int] = []
+        if stem in self._distinct:
+            for _ in range(self.stems.count(stem)):
+                places.append(self.stems.index(stem, places[-1] + 1 if places else 0))
+        return places
 
     def beginning_with(self, letter: str) -> list[str]:
         """Return the distinct stems with this first letter."""
