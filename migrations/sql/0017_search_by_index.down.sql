@@ -1,0 +1,1 @@
+ALTER FUNCTION search_chunks(text[], text, text, text, text, uuid[], integer, integer) RESET enable_seqscan;
