@@ -14,6 +14,7 @@ from server.refusal import (
     NoPassages,
     NotFound,
     QuotaExceeded,
+    RateLimited,
     RequestIdReused,
     ShuttingDown,
     StoreUnavailable,
@@ -85,6 +86,39 @@ async def test_a_request_id_with_another_question_is_refused(process: Process, s
     await ask(process, student, asked)
     with pytest.raises(RequestIdReused):
         await ask(process, student, question("Une autre question ?", request_id=asked.request_id))
+
+
+async def test_a_request_id_with_another_question_is_refused_also_when_that_one_cannot_be_asked(
+    process: Process, student: Caller
+) -> None:
+    asked = question()
+    await ask(process, student, asked)
+    with pytest.raises(RequestIdReused):
+        await ask(process, student, question(request_id=asked.request_id, conversation_id=uuid4()))
+
+
+async def test_a_repeated_request_is_the_same_answer_when_no_other_can_be_begun(start_process, student: Caller) -> None:
+    asked = question()
+    async with start_process(running_answers=1) as process:
+        first = await ask(process, student, asked)
+        process.model.gate = asyncio.Event()
+        with acting_as(student):
+            await process.room.answers.ask(question())
+            with pytest.raises(RateLimited):
+                await process.room.answers.ask(question())
+        assert await ask(process, student, asked) == first
+
+
+async def test_a_repeated_request_needs_no_tokens(process: Process, make_user, owner) -> None:
+    with pytest.raises(InsufficientBalance) as refused:
+        await ask(process, make_user(tokens=10))
+    poor, asked = make_user(tokens=int(refused.value.metadata["needed"])), question()
+    process.model.usage = Usage(1_000_000, 1_000_000)
+    first = await ask(process, poor, asked)
+    with pytest.raises(InsufficientBalance):
+        await ask(process, poor)
+    assert await ask(process, poor, asked) == first
+    assert len(charges(owner, poor)) == 1
 
 
 async def test_two_questions_racing_for_one_request_id_leave_one_answer_and_one_hold(

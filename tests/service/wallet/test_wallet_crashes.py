@@ -104,6 +104,10 @@ STEPS = {
     "finalize": "SELECT wallet_finalize({held}, 70, {new}, {new}, {new})",
     "release": "SELECT wallet_release({held}, {new}, {new}, {new})",
     "deliver": "SELECT wallet_deliver({held}, 30)",
+    "begin an answer": (
+        "SELECT answer_begin({new}, {user}, {new}, '', 'Ask', {new}, '', '?', 'fr', {new}, 50, {new}, 30, 3, '[]', 300,"
+        " {new})"
+    ),
     "expire": "SELECT wallet_expire(10, {new})",
     "redeem": "SELECT wallet_redeem({user}, sha256('a code'), {new}, {new})",
     "top up": "SELECT wallet_top_up({user}, 'bankily', {new}::text, 5, {new}, {new})",
