@@ -49,7 +49,10 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A stored answer; `content` is its text so far. `ending` is None and `receipt` missing while it runs."""
+    """A stored answer; `content` is its text so far. `ending` is None and `receipt` missing while it runs.
+
+    `refusal` is the reason (a key of `ENDING_REFUSALS`) of one that failed before its first word, else empty.
+    """
 
     id: UUID
     user_id: UUID
@@ -66,6 +69,7 @@ class Answer:
     rating: Rating | None
     created_at: datetime
     last_sequence: int
+    refusal: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import grpc
 
-from bacmr.v1 import language_pb2, retrieval_pb2, retrieval_pb2_grpc
+from bacmr.v1 import errors_pb2, language_pb2, retrieval_pb2, retrieval_pb2_grpc
 from server.corpus.passage import CorpusFilter
 from server.retrieval.answer import Answer, Conversation, Question, Rating, State
 from server.retrieval.answering import AnswerService
@@ -276,6 +276,7 @@ def _answer(answer: Answer) -> retrieval_pb2.Answer:
         detected_language=LANGUAGES[answer.detected_language],
         rating=_RATINGS[answer.rating] if answer.rating else retrieval_pb2.RATING_UNSPECIFIED,
         last_sequence=answer.last_sequence,
+        failure_reason=errors_pb2.ErrorReason.Value(f"ERROR_REASON_{answer.refusal or 'UNSPECIFIED'}"),
     )
     message.created_at.FromDatetime(answer.created_at)
     return message

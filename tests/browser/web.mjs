@@ -217,7 +217,13 @@ const scenarios = {
     const turn = await page.innerText(".turn");
     await page.reload();
     await page.waitForSelector(".turn [role=alert]");
-    return { turn, again: await page.innerText(".turn"), buttons: await page.$$eval(".turn button", (found) => found.length) };
+    const again = await page.innerText(".turn");
+    // As on another device: the conversation comes from the server alone.
+    await page.evaluate(() => localStorage.removeItem("bacmr.ended"));
+    await page.reload();
+    await page.waitForSelector(".turn [role=alert]");
+    const elsewhere = await page.innerText(".turn");
+    return { turn, again, elsewhere, buttons: await page.$$eval(".turn button", (found) => found.length) };
   },
 
   /** Have a quiz made, answer it, read why. */

@@ -184,7 +184,7 @@ async def test_a_question_that_no_page_answers_is_told_as_such_and_costs_nothing
     seen = await browse(server, "nothing", question="Quelle est la recette du gâteau au chocolat ?", **newcomer())
     assert "Aucun passage des cours" in seen["turn"]
     assert "a échoué" not in seen["turn"]
-    assert seen["again"] == seen["turn"]
+    assert seen["again"] == seen["elsewhere"] == seen["turn"]
     assert "Rien n’a été débité" in seen["turn"]
     assert seen["buttons"] == 0, "neither trying again nor rating makes sense here"
 

@@ -7,7 +7,7 @@ from uuid import uuid4
 import grpc
 import pytest
 
-from bacmr.v1 import language_pb2, retrieval_pb2, retrieval_pb2_grpc
+from bacmr.v1 import errors_pb2, language_pb2, retrieval_pb2, retrieval_pb2_grpc
 from server.retrieval.servicer import RetrievalServicer
 from server.text.language import Language
 from tests.rpc.served import Edge, Who, refusal
@@ -134,13 +134,15 @@ async def test_no_passages_is_typed_and_comes_after_a_receipt_of_zero(serve, dat
     async with running(database, texts=()) as process:
         edge = await serve(RetrievalService=servicer(process))
         stub = retrieval_pb2_grpc.RetrievalServiceStub(edge.channel)
-        call, events = stub.Ask(ask_request(), metadata=enrol().metadata), []
+        student, events = enrol(), []
         with pytest.raises(grpc.aio.AioRpcError) as raised:
-            async for event in call:
+            async for event in stub.Ask(ask_request(), metadata=student.metadata):
                 events.append(event)
+        kept = await stub.ListAnswers(retrieval_pb2.ListAnswersRequest(), metadata=student.metadata)
     assert raised.value.code() == grpc.StatusCode.NOT_FOUND
     assert events[-1].completed.finish_reason == FINISH.ASK_FINISH_REASON_FAILED
     assert events[-1].completed.receipt.charged_tokens == 0
+    assert [answer.failure_reason for answer in kept.answers] == [errors_pb2.ERROR_REASON_NO_PASSAGES]
 
 
 async def test_a_small_wallet_is_refused_with_both_numbers(stub, enrol) -> None:

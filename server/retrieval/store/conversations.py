@@ -19,7 +19,7 @@ _CITATIONS = TypeAdapter(tuple[Citation, ...])
 
 _ANSWERS = """
     SELECT a.id, a.user_id, a.conversation_id, a.question, a.state, a.ending, a.model, a.detected_language,
-           a.created_at, a.last_sequence, r.helpful,
+           a.created_at, a.last_sequence, a.refusal, r.helpful,
            CAST(a.validation AS text) AS validation, CAST(a.receipt AS text) AS receipt,
            CASE WHEN a.state = 'completed' THEN a.content ELSE (
                SELECT coalesce(string_agg(e.payload ->> 'text', '' ORDER BY e.sequence), '')
@@ -143,4 +143,5 @@ def _answer(row: Row[Any]) -> Answer:
         rating=None if row.helpful is None else Rating.HELPFUL if row.helpful else Rating.UNHELPFUL,
         created_at=row.created_at,
         last_sequence=row.last_sequence,
+        refusal=row.refusal,
     )

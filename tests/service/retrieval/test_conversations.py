@@ -10,7 +10,7 @@ import pytest
 
 from server.caller import Caller, Role, acting_as, system
 from server.corpus.passage import CorpusFilter
-from server.refusal import NoPassages, NotFound, RequestIdReused
+from server.refusal import ModelUnavailable, NoPassages, NotFound, RequestIdReused
 from server.retrieval import searching
 from server.retrieval.answer import Rating, State
 from server.retrieval.events import Ending
@@ -60,6 +60,17 @@ async def test_a_kept_answer_tells_what_the_stream_told(process: Process, studen
         completed.model,
         events[-1].sequence,
     )
+
+
+async def test_a_kept_answer_tells_why_it_failed(process: Process, student: Caller) -> None:
+    process.model.broken.add("answer")
+    process.quoting.broken.add("answer")
+    with acting_as(student):
+        answer_id = await process.room.answers.ask(question())
+        with pytest.raises(ModelUnavailable):
+            _ = [event async for event in process.room.answers.follow(answer_id)]
+        answer = await process.room.conversations.get_answer(answer_id)
+    assert (answer.ending, answer.refusal) == (Ending.FAILED, ModelUnavailable.reason)
 
 
 async def test_an_unfinished_answer_shows_its_text_so_far(process: Process, student: Caller) -> None:

@@ -3,6 +3,7 @@
 isort:skip_file
 Questions to cited, streamed answers."""
 
+from bacmr.v1 import errors_pb2 as _errors_pb2
 from bacmr.v1 import language_pb2 as _language_pb2
 from bacmr.v1 import wallet_pb2 as _wallet_pb2
 from collections import abc as _abc
@@ -861,6 +862,7 @@ class Answer(_message.Message):
     RATING_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     LAST_SEQUENCE_FIELD_NUMBER: _builtins.int
+    FAILURE_REASON_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUID."""
     conversation_id: _builtins.str
@@ -881,6 +883,8 @@ class Answer(_message.Message):
     """The caller's rating."""
     last_sequence: _builtins.int
     """Last sequence of its events."""
+    failure_reason: _errors_pb2.ErrorReason.ValueType
+    """Why it failed before its first word: the reason with which its stream ended. Unspecified for all others."""
     @_builtins.property
     def citations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Citation]:
         """Checked citations."""
@@ -914,10 +918,11 @@ class Answer(_message.Message):
         rating: Global___Rating.ValueType = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         last_sequence: _builtins.int = ...,
+        failure_reason: _errors_pb2.ErrorReason.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "receipt", b"receipt", "validation", b"validation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["citations", b"citations", "conversation_id", b"conversation_id", "created_at", b"created_at", "detected_language", b"detected_language", "finish_reason", b"finish_reason", "id", b"id", "last_sequence", b"last_sequence", "model", b"model", "question", b"question", "rating", b"rating", "receipt", b"receipt", "state", b"state", "text", b"text", "validation", b"validation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["citations", b"citations", "conversation_id", b"conversation_id", "created_at", b"created_at", "detected_language", b"detected_language", "failure_reason", b"failure_reason", "finish_reason", b"finish_reason", "id", b"id", "last_sequence", b"last_sequence", "model", b"model", "question", b"question", "rating", b"rating", "receipt", b"receipt", "state", b"state", "text", b"text", "validation", b"validation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -21,6 +21,10 @@ export interface Turn {
   refusal?: Refusal | undefined;
 }
 
+function past(answer: Answer): Turn {
+  return { answer, running: false, linkDown: false, refusal: answer.failure && new Refusal(Code.UNKNOWN, answer.failure) };
+}
+
 export class Conversation {
   turns: Turn[] = [];
   private stop = new AbortController();
@@ -42,12 +46,7 @@ export class Conversation {
   /** Show the conversation that was left, and go on with the answer that was running. */
   async restore(): Promise<void> {
     const ended = JSON.parse(localStorage.getItem(ENDED) ?? "[]") as Answer[];
-    this.turns = ended.map((answer) => ({
-      answer,
-      running: false,
-      linkDown: false,
-      refusal: answer.failure && new Refusal(Code.UNKNOWN, answer.failure),
-    }));
+    this.turns = ended.map(past);
     const running = localStorage.getItem(RUNNING);
     if (running) this.add(JSON.parse(running) as Answer);
     this.changed();
@@ -63,9 +62,9 @@ export class Conversation {
     // What runs here may have ended since the list was made: the page knows it better.
     const here = this.turns;
     const ids = new Set(here.map((turn) => turn.answer.answerId));
-    const past = answers.reverse().filter((answer) => !ids.has(answer.id) && answer.receipt);
+    const stored = answers.reverse().filter((answer) => !ids.has(answer.id) && answer.receipt);
     localStorage.setItem(CURRENT, id);
-    this.turns = [...past.map((answer) => ({ answer: recalled(answer), running: false, linkDown: false })), ...here];
+    this.turns = [...stored.map((answer) => past(recalled(answer))), ...here];
     this.keepEnded();
     this.changed();
   }

@@ -1,5 +1,6 @@
 // An answer as a page shows it, put together from its events. Plain data: it is kept as JSON over a reload.
 import type { Answer as StoredAnswer, AskCompleted, AskEvent, Citation } from "../gen/bacmr/v1/retrieval_pb.js";
+import { ErrorReason } from "../gen/bacmr/v1/errors_pb.js";
 import type { AskFinishReason } from "../gen/bacmr/v1/retrieval_pb.js";
 import type { Language } from "../gen/bacmr/v1/language_pb.js";
 import type { Reason } from "./refusal.js";
@@ -119,6 +120,7 @@ export function recalled(stored: StoredAnswer): Answer {
     language: stored.detectedLanguage,
     text: stored.text,
     outcome: outcome(stored),
+    ...(stored.failureReason && { failure: ErrorReason[stored.failureReason] as Reason }),
   };
 }
 
