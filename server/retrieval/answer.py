@@ -132,7 +132,6 @@ class Closing:
     model: str
     citations: tuple[Citation, ...]
     validation: Validation
-    receipt: Receipt | None
     used_tokens: int | None
     owed_tokens: int
     refusal: str = ""

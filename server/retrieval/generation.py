@@ -7,7 +7,7 @@ event follow; if the process dies, the lease runs out and `recovery` closes the 
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 import structlog
@@ -303,32 +303,25 @@ class Generation:
         opening, means = self._commission.opening, self._means
         # A prompt that a student stopped is owed even before its first word, or stopping would make questions free.
         owed = self._owed(self._text_tokens) if self.journal.has_text or ending is Ending.CANCELLED else 0
-        with self._trace.timed("receipt"):
-            receipt = await means.settlement.settle(
-                opening.answer_id, opening.reservation_id, opening.question.request_id, owed
-            )
-        self._trace.settled(receipt)
         self._trace.breakers(means.breakers())
-        self._trace.reached("settled")
-        end = Closing(
+        self._trace.settling()
+        closing = Closing(
             ending,
             self.journal.text,
             self._model,
             checked.citations,
             checked.validation,
-            receipt,
             sum(self._used(self._text_tokens)),
             owed,
             self._refusal,
         )
-        last = self.journal.last(
-            Completed(ending, checked.citations, checked.validation, receipt, self._model, self._refusal)
-        )
-        await means.settlement.close(
+        completed = Completed(ending, checked.citations, checked.validation, None, self._model, self._refusal)
+        receipt = await means.settlement.end(
             opening.answer_id,
-            end,
-            last,
+            opening.question.request_id,
+            closing,
+            self.journal.last(completed),
             correlation_id=self._commission.correlation_id,
             story=self._trace.story(),
         )
-        self.journal.end(last)
+        self.journal.end(self.journal.last(replace(completed, receipt=receipt)))

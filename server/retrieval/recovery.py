@@ -69,19 +69,15 @@ class Recovery:
         passages = next((event.payload.passages for event in events if isinstance(event.payload, PassagesFound)), ())
         checked = citations.check(text, passages, self._means.bridge) if text else citations.Checked((), Validation(0))
         ending, refusal = (Ending.INTERRUPTED, "") if text else (Ending.FAILED, ModelUnavailable.reason)
-        receipt = await self._means.settlement.settle(
-            orphan.answer_id, orphan.reservation_id, orphan.request_id, orphan.delivered_tokens
-        )
         closing = Closing(
-            ending, text, "", checked.citations, checked.validation, receipt, None, orphan.delivered_tokens, refusal
+            ending, text, "", checked.citations, checked.validation, None, orphan.delivered_tokens, refusal
         )
-        completed = Event(
-            events[-1].sequence + 1, Completed(ending, checked.citations, checked.validation, receipt, "", refusal)
-        )
-        await self._means.settlement.close(
+        completed = Completed(ending, checked.citations, checked.validation, None, "", refusal)
+        await self._means.settlement.end(
             orphan.answer_id,
+            orphan.request_id,
             closing,
-            [completed],
+            [Event(events[-1].sequence + 1, completed)],
             correlation_id=orphan.request_id,
             story=None,
         )

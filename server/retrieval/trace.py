@@ -202,6 +202,10 @@ class Trace:
             "dropped_citations": list(validation.dropped_citations),
         }
 
+    def settling(self) -> None:
+        """Note that the hold is about to be settled; what stores the story adds the receipt and how long it took."""
+        self._moment("receipt")
+
     def settled(self, receipt: Receipt | None) -> None:
         """Note what was charged."""
         if receipt is not None:

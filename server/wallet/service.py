@@ -119,6 +119,12 @@ class WalletService:
             self._meters.count_reservations("refused")
         self._expired(expired)
 
+    def count_settled(self, status: str | None, expired: int) -> None:
+        """Count what a settlement made of its hold (None: nothing new), and the overdue ones it settled."""
+        if status is not None:
+            self._meters.count_reservations(status)
+        self._expired(expired)
+
     @property
     def hold_seconds(self) -> int:
         """Return how long a hold lasts, by the database's clock."""
@@ -301,9 +307,8 @@ class WalletService:
         return settled.receipt
 
     def _seen(self, settled: Settled) -> None:
-        self._expired(settled.expired)
-        if settled.outcome == "settled" and not settled.replayed:
-            self._meters.count_reservations(settled.status)
+        new = settled.outcome == "settled" and not settled.replayed
+        self.count_settled(settled.status if new else None, settled.expired)
 
     def _expired(self, holds: int) -> None:
         if holds:

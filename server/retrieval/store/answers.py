@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from psycopg.errors import UniqueViolation
 from pydantic import TypeAdapter
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -19,6 +20,9 @@ _RECEIPT = TypeAdapter(Receipt)
 _VALIDATION = TypeAdapter(Validation)
 _CITATIONS = TypeAdapter(tuple[Citation, ...])
 
+SETTLE_KEY = "reservation_resolve_request"
+"""The unique key where two settlements under one id meet."""
+
 # The hot path: one round trip each.
 EARLIER = "SELECT answer_id, request_hash FROM answer_earlier($1, $2)"
 BEGIN = (
@@ -26,7 +30,10 @@ BEGIN = (
     " FROM answer_begin($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
 )
 APPEND = "SELECT answer_append($1, $2, $3, $4, $5, $6)"
-CLOSE = "SELECT answer_close($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
+END = (
+    "SELECT outcome, CAST(receipt AS text), settled, expired"
+    " FROM answer_end($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"
+)
 
 OWNS_CONVERSATION = text("SELECT 1 FROM conversation WHERE id = :conversation_id AND user_id = :user_id")
 TURNS = text(
@@ -71,6 +78,16 @@ class Begun:
     outcome: str
     known_id: UUID | None
     available_tokens: int
+    expired: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """`outcome`: ended, lost, reused. `settled` is what the hold became by this; `expired` overdue ones went too."""
+
+    outcome: str
+    receipt: Receipt | None
+    settled: str | None
     expired: int
 
 
@@ -135,7 +152,7 @@ class AnswerStore:
         (outcome,) = await session.call(APPEND, values)
         return str(outcome)
 
-    async def close(
+    async def end(
         self,
         session: Session,
         answer_id: UUID,
@@ -145,8 +162,10 @@ class AnswerStore:
         process_id: UUID,
         correlation_id: UUID,
         story: str | None,
-    ) -> bool:
-        """Store the end of an answer with its last events and trace; False when the answer is no longer ours."""
+        settle_id: UUID,
+        call_id: UUID,
+    ) -> Ended:
+        """Settle a hold under `settle_id` and store its answer's end, last events and trace: all, or nothing."""
         values = (
             answer_id,
             process_id,
@@ -157,15 +176,21 @@ class AnswerStore:
             closing.model,
             closing.refusal,
             _VALIDATION.dump_json(closing.validation).decode(),
-            _RECEIPT.dump_json(closing.receipt).decode() if closing.receipt else None,
             _CITATIONS.dump_json(closing.citations).decode(),
             correlation_id,
             story,
             closing.used_tokens,
             closing.owed_tokens,
+            settle_id,
+            call_id,
         )
-        (ours,) = await session.call(CLOSE, values)
-        return bool(ours)
+        try:
+            outcome, receipt, settled, expired = await session.call(END, values)
+        except UniqueViolation as error:
+            if error.diag.constraint_name != SETTLE_KEY:
+                raise
+            return Ended("reused", None, None, 0)
+        return Ended(outcome, _RECEIPT.validate_json(receipt) if receipt else None, settled, expired)
 
     async def turns(self, connection: AsyncConnection, user_id: UUID, conversation_id: UUID) -> list[Turn] | None:
         """Return the latest turns of a conversation, oldest first; None when the caller has no such conversation."""
