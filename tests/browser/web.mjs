@@ -185,7 +185,13 @@ const scenarios = {
     await page.reload();
     await page.waitForSelector(".turn .notice");
     seen.offline = await lastTurn();
+    await page.click("nav a[href='#account']");
+    await page.waitForSelector("main [role=alert]");
+    seen.alerts = await page.$$eval("main [role=alert]", (found) => found.length);
     await browser.setOffline(false);
+    await page.click("main [role=alert] + p button");
+    await page.waitForSelector(".balance");
+    await page.click("nav a[href='#ask']");
     await answered(1);
     seen.first = await lastTurn();
     await ask(options.questions[1]);

@@ -171,6 +171,7 @@ async def test_an_answer_survives_a_lost_link_a_reload_and_a_lost_reply_and_is_c
     assert seen["ended"] == 0
     assert words(seen["offline"]["text"]) in words(seen["first"]["text"])
     assert len(seen["offline"]["text"]) > 20
+    assert seen["alerts"] == 1, "the wallet without a link says so once, and fills itself when tried again"
     assert seen["resumed"] >= 2
     stored = await the_answers(server, student)
     assert [words(seen[turn]["text"]) for turn in ("first", "second", "third")] == [

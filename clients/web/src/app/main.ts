@@ -141,7 +141,11 @@ function skip(event: Event): void {
 
 function navigation(parts: Record<string, Part>, current: string): HTMLElement {
   return h("nav", { "aria-label": t("nav.label") }, ...Object.entries(parts).map(([name, part]) =>
-    h("a", { href: `#${name}`, "aria-current": name === current ? "page" : undefined }, icon(part.icon), t(part.words))));
+    h("a", {
+      href: `#${name}`,
+      "aria-current": name === current ? "page" : undefined,
+      onclick: name === current ? () => scrollTo({ top: 0 }) : undefined,
+    }, icon(part.icon), t(part.words))));
 }
 
 declare global {

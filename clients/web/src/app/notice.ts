@@ -19,6 +19,17 @@ export function alert(error: unknown): HTMLElement {
   );
 }
 
+/** Run what fills a view. A failure shows where `where` is, once, with a button to try again; not when it was left. */
+export async function load(where: Element, left: AbortSignal, run: () => Promise<unknown>): Promise<void> {
+  where.replaceChildren();
+  try {
+    await run();
+  } catch (error) {
+    if (left.aborted) return;
+    where.replaceChildren(alert(error), h("p", {}, h("button", { onclick: () => void load(where, left, run) }, t("retry"))));
+  }
+}
+
 /** Run what a button does: it cannot be pressed twice, and a failure shows where `where` is. */
 export async function attempt(button: HTMLButtonElement, where: Element, run: () => Promise<void>): Promise<void> {
   button.disabled = true;

@@ -4,7 +4,7 @@ import { WalletService, type LedgerEntry } from "../../gen/bacmr/v1/wallet_pb.js
 import type { App, View } from "../app.js";
 import { announce, fill, h } from "../dom.js";
 import { count, moment, named, t } from "../i18n.js";
-import { alert, attempt } from "../notice.js";
+import { attempt, load } from "../notice.js";
 
 /** The account of the tokens that can be spent. */
 const AVAILABLE = "user:available";
@@ -12,17 +12,18 @@ const PAGE = 30;
 
 export const accountView: View = (app, left) => {
   const { person } = app.client.sessions;
+  const trouble = h("div", {});
   const balance = h("div", {});
   const ledger = h("ul", { class: "rows card" });
   const more = h("div", {});
   const reload = () => {
     fill(ledger);
-    void showBalance(app, balance, left);
-    void showEntries(app, ledger, more, "", left);
+    void load(trouble, left, () => Promise.all([showBalance(app, balance, left), showEntries(app, ledger, more, "", left)]));
   };
   reload();
   return h("section", { class: "stack" },
     h("h1", {}, t("wallet.title")),
+    trouble,
     balance,
     voucher(app, reload),
     h("h2", {}, t("wallet.ledger")),
@@ -35,14 +36,10 @@ export const accountView: View = (app, left) => {
 };
 
 async function showBalance(app: App, where: HTMLElement, signal: AbortSignal): Promise<void> {
-  try {
-    const { availableTokens, heldTokens } = await app.client.unary(WalletService.method.getBalance, {}, { signal });
-    app.spend(Number(availableTokens));
-    fill(where, h("p", { class: "balance" }, count(Number(availableTokens))),
-      heldTokens > 0n && h("p", { class: "faint small" }, t("wallet.held", { n: Number(heldTokens) })));
-  } catch (error) {
-    if (!signal.aborted) fill(where, alert(error));
-  }
+  const { availableTokens, heldTokens } = await app.client.unary(WalletService.method.getBalance, {}, { signal });
+  app.spend(Number(availableTokens));
+  fill(where, h("p", { class: "balance" }, count(Number(availableTokens))),
+    heldTokens > 0n && h("p", { class: "faint small" }, t("wallet.held", { n: Number(heldTokens) })));
 }
 
 function voucher(app: App, redeemed: () => void): HTMLElement {
@@ -70,15 +67,11 @@ function voucher(app: App, redeemed: () => void): HTMLElement {
 }
 
 async function showEntries(app: App, list: HTMLElement, more: HTMLElement, pageToken: string, signal: AbortSignal): Promise<void> {
-  try {
-    const page = await app.client.unary(WalletService.method.listLedgerEntries, { pageSize: PAGE, pageToken }, { signal });
-    list.append(...page.entries.map(entry));
-    if (!list.childElementCount) list.append(h("li", { class: "row faint" }, t("wallet.ledger.none")));
-    fill(more, page.nextPageToken !== "" &&
-      h("button", { onclick: () => void showEntries(app, list, more, page.nextPageToken, signal) }, t("more")));
-  } catch (error) {
-    if (!signal.aborted) fill(more, alert(error));
-  }
+  const page = await app.client.unary(WalletService.method.listLedgerEntries, { pageSize: PAGE, pageToken }, { signal });
+  list.append(...page.entries.map(entry));
+  if (!list.childElementCount) list.append(h("li", { class: "row faint" }, t("wallet.ledger.none")));
+  const next = () => void load(more, signal, () => showEntries(app, list, more, page.nextPageToken, signal));
+  fill(more, page.nextPageToken !== "" && h("button", { onclick: next }, t("more")));
 }
 
 function entry(found: LedgerEntry): HTMLElement {

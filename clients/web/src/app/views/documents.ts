@@ -5,7 +5,7 @@ import { IngestionService, Visibility, type Document } from "../../gen/bacmr/v1/
 import type { App, View } from "../app.js";
 import { fill, h } from "../dom.js";
 import { t } from "../i18n.js";
-import { alert, attempt } from "../notice.js";
+import { attempt, load } from "../notice.js";
 import { drawJob } from "./job.js";
 
 const PAGE = 30;
@@ -28,12 +28,14 @@ export const documentsView: View = (app, left) => {
     fill(documents, stored.length ? stored.map((document) => drawDocument(app, document, refresh))
       : h("li", { class: "row faint" }, t("doc.list.none")));
   };
-  const refresh = () => void reload().catch((error: unknown) => left.aborted || fill(documents, h("li", {}, alert(error))));
+  const trouble = h("div", {});
+  const refresh = () => void load(trouble, left, reload);
   refresh();
   return h("section", { class: "stack" },
     h("h1", {}, t("doc.title")),
     h("p", { class: "lead" }, t("doc.lead")),
     window.isSecureContext ? form(app, left, refresh) : h("p", { class: "notice" }, t("doc.secure")),
+    trouble,
     h("h2", {}, t("doc.jobs")), jobs,
     h("h2", {}, t("doc.list")), documents,
   );

@@ -4,17 +4,20 @@ import { QuizService, Recall, type Review } from "../../gen/bacmr/v1/quiz_pb.js"
 import type { App, View } from "../app.js";
 import { fill, h, type Child } from "../dom.js";
 import { named, t } from "../i18n.js";
-import { alert, attempt } from "../notice.js";
+import { attempt, load } from "../notice.js";
 import { directionOf, line } from "../prose.js";
 import { drawKey } from "./question.js";
 
 const GRADES = [Recall.AGAIN, Recall.HARD, Recall.GOOD, Recall.EASY];
 
 export const reviewView: View = (app, left) => {
-  const card = h("div", {}, h("p", { class: "faint" }, t("loading")));
+  const card = h("div", {});
   const progress = h("div", {});
-  app.client.unary(QuizService.method.listDueReviews, { pageSize: 50 }, { signal: left })
-    .then(({ reviews }) => show(app, card, reviews), (error: unknown) => left.aborted || fill(card, alert(error)));
+  void load(card, left, async () => {
+    fill(card, h("p", { class: "faint" }, t("loading")));
+    const { reviews } = await app.client.unary(QuizService.method.listDueReviews, { pageSize: 50 }, { signal: left });
+    show(app, card, reviews);
+  });
   app.client.unary(QuizService.method.getProgress, {}, { signal: left })
     .then(({ topics }) => fill(progress, topics.length > 0 && [
       h("h2", {}, t("progress.title")),
