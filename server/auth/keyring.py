@@ -59,7 +59,8 @@ class Keyring:
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not any(self._folder.glob("*.pem")):
-                self._add_file()
+                # Told, since in a folder that was named wrongly it signs everybody out.
+                _log.info("signing_key_added", key_id=self._add_file(), folder=str(self._folder))
         except OSError as error:
             raise KeyringError(f"signing keys in {self._folder}: {error.strerror}") from error
         self._load()

@@ -189,15 +189,15 @@ class AnswerService:
 
     async def _begin(self, question: Question, request_hash: bytes, who: Caller) -> UUID:
         trace = Trace(question.text)
-        try:
-            self._require_room()
-            history = await self._history(question)
-        except Refusal:
-            # What this request began before is its answer all the same.
+        full = len(self._running) >= self._running_limit
+        # The opening finds what this request began before; here only where a model or room would be needed first.
+        if full or question.conversation_id is not None:
             known_id = await self._known(question.request_id, request_hash)
-            if known_id is None:
-                raise
-            return known_id
+            if known_id is not None:
+                return known_id
+        if full:
+            raise RateLimited("The server makes as many answers as it can; try again soon.", retry_after_seconds=2.0)
+        history = await self._history(question)
         finding = self._spawn(self._find(question, history, trace))
         try:
             for _ in range(HEAD_START_TURNS):
@@ -218,10 +218,6 @@ class AnswerService:
         )
         self._start(opening.answer_id, Generation(commission, self._means))
         return opening.answer_id
-
-    def _require_room(self) -> None:
-        if len(self._running) >= self._running_limit:
-            raise RateLimited("The server makes as many answers as it can; try again soon.", retry_after_seconds=2.0)
 
     async def _known(self, request_id: UUID, request_hash: bytes) -> UUID | None:
         async with self._means.database.session() as session:

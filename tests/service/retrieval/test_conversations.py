@@ -40,6 +40,17 @@ async def test_a_follow_up_that_cannot_be_rewritten_is_searched_with_the_questio
     assert events[-1].payload.ending is Ending.STOP
 
 
+async def test_a_repeated_follow_up_is_the_same_answer_without_another_model_call(
+    process: Process, student: Caller
+) -> None:
+    started = (await ask(process, student, question(FIRST)))[0].payload
+    asked = question(FOLLOW_UP, conversation_id=started.conversation_id)
+    first = await ask(process, student, asked)
+    calls = process.model.asked.copy()
+    assert await ask(process, student, asked) == first
+    assert process.model.asked == calls
+
+
 async def test_another_persons_conversation_is_not_found(process: Process, student: Caller, make_user) -> None:
     started = (await ask(process, student, question(FIRST)))[0].payload
     with pytest.raises(NotFound):
