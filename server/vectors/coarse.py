@@ -1,9 +1,9 @@
 """A coarse but fast product of many vectors with a query, to find the few that are worth an exact one. Pure.
 
 Columns of small whole numbers are added up, those of equal weight together; weights are rounded to multiples of their
-root mean square. So half the memory of floats is read, and nothing is multiplied. All of the best 30 of 20,000 are
-among the coarse best 120: of the local embedder's vectors, of normally distributed ones, and of ones with a few
-dimensions that outweigh the rest.
+root mean square. So half the memory of floats is read, and nothing is multiplied. Of the best 30 among thousands, the
+best 180 by this hold all where vectors lie around topics, also when a few dimensions outweigh the rest, 99.9 % of the
+local embedder's, and 99 % of vectors at random, where the best are hardly nearer than the others.
 """
 
 import math
