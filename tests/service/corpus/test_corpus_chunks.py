@@ -15,6 +15,7 @@ from server.corpus.service import CorpusService
 from server.corpus.store import chunks as store
 from server.database.pool import Database
 from server.text.language import Language
+from tests.conftest import Addresses
 
 Write = Callable[..., Any]
 ANYWHERE = CorpusFilter()
@@ -23,6 +24,7 @@ RECOUNT = """
         SELECT lexeme, count(*) AS chunks FROM chunk, unnest(tsvector_to_array(terms)) AS lexeme GROUP BY lexeme
     ) AS counted
 """
+READ_WHOLE = "SELECT sum(seq_scan) FROM pg_stat_xact_user_tables WHERE relname IN ('chunk', 'term_count')"
 KEPT = "SELECT lexeme, sum(chunks) FROM term_count GROUP BY lexeme HAVING sum(chunks) <> 0"
 
 
@@ -81,6 +83,15 @@ async def test_words_that_many_passages_hold_find_together_the_one_that_is_meant
     with caller.acting_as(student):
         found = await texts_found(corpus, "Quelle masse et quelle densité a le ribosome ?")
     assert sorted(found) == ["La masse et la densité", "Le ribosome"]
+
+
+async def test_a_search_reads_no_table_whole_though_no_statistics_are_known(addresses: Addresses, write: Write) -> None:
+    await write(["La force est égale à la masse multipliée par l'accélération."])
+    with psycopg.connect(addresses.owner_url, options="-c search_path=bacmr -c app.role=admin") as connection:
+        assert connection.execute(
+            "SELECT count(*) FROM search_chunks('{forc,mass}', '', '', '', '', '{}', 100, 10)"
+        ).fetchone() == (1,)
+        assert connection.execute(READ_WHOLE).fetchone() == (0,)
 
 
 async def test_repetition_and_brevity_raise_the_rank(corpus: CorpusService, student: Caller, write: Write) -> None:
