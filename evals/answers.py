@@ -8,11 +8,10 @@ import re
 from pathlib import Path
 
 from evals.corpora import OWN_DATA, Pool, pool
-from evals.ranking import CANDIDATES, Pipeline
+from evals.ranking import Pipeline
 from evals.report import Better, Row
 from server.models.local.answerer import answer
 from server.models.local.phrases import phrases
-from server.models.local.reranker import rerank
 from server.models.port import AnswerTask, Source
 from server.text.fold import canonical, locate
 from server.text.glossary import render
@@ -32,10 +31,8 @@ _QUOTE = re.compile(r"(?:« (.+?) »|“(.+?)”) ((?:\[\d+\])+)")
 
 def sources_of(pipeline: Pipeline, asked: str) -> tuple[Source, ...]:
     """Return the best reranked paragraphs as numbered sources."""
-    candidates = pipeline.fused(asked)[:CANDIDATES]
-    scores = rerank(asked, [pipeline.paragraphs[index] for index in candidates])
-    ranked = sorted(zip(scores, candidates, strict=True), key=lambda pair: -pair[0])[:PASSAGES]
-    return tuple(Source(number, pipeline.paragraphs[index], "", 1) for number, (_, index) in enumerate(ranked, start=1))
+    ranked = pipeline.ranked(asked)[:PASSAGES]
+    return tuple(Source(number, pipeline.paragraphs[index], "", 1) for number, index in enumerate(ranked, start=1))
 
 
 def _cautious(text: str, language: Language) -> bool:

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evals.corpora import OWN_DATA, lines, pool
-from evals.ranking import CANDIDATES, Pipeline
+from evals.ranking import Pipeline
 from evals.report import Row
 from evals.retrieval import quality
-from server.models.local.reranker import rerank
 from server.text.analysis import words
 from server.text.glossary import render
 from server.text.language import Language
@@ -50,9 +49,7 @@ def _orders(
     for asked in questions:
         rendering = render(asked, source, target) if bridge else None
         query = f"{asked} {rendering.search}" if rendering else asked
-        candidates = pipeline.fused(query)[:CANDIDATES]
-        scores = rerank(query, [pipeline.paragraphs[index] for index in candidates])
-        orders.append([index for _, index in sorted(zip(scores, candidates, strict=True), key=lambda pair: -pair[0])])
+        orders.append(pipeline.ranked(query))
     return orders
 
 

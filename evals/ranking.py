@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from evals.corpora import Pool
 from server.models.local.embedder import embed
-from server.retrieval.ranking import fuse
+from server.models.local.reranker import rerank
+from server.retrieval.ranking import fuse, reorder, shortlist
+from server.retrieval.search import RERANKED
 from server.text.analysis import terms
 from server.vectors.port import Hit
 
@@ -85,6 +87,14 @@ class Pipeline:
     def fused(self, query: str) -> list[int]:
         """Return the fused candidates, best first."""
         return [int(chunk_id) for chunk_id, _ in fuse(self.dense.search(query), self.text.search(query))]
+
+    def ranked(self, query: str) -> list[int]:
+        """Return the candidates in the server's final order: those at the head of its shortlist are reranked."""
+        near = self.dense.search(query)
+        found = shortlist(fuse(near, self.text.search(query)), near, RERANKED)[:CANDIDATES]
+        head = [chunk_id for chunk_id, _ in found[:RERANKED]]
+        scores = rerank(query, [self.paragraphs[int(chunk_id)] for chunk_id in head])
+        return [int(chunk_id) for chunk_id, _ in reorder(found, dict(zip(head, scores, strict=True)))]
 
 
 def indexes(hits: Sequence[Hit]) -> list[int]:

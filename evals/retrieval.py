@@ -8,7 +8,6 @@ from pathlib import Path
 from evals.corpora import Pool, pool
 from evals.ranking import CANDIDATES, Pipeline, indexes
 from evals.report import Row
-from server.models.local.reranker import rerank
 
 LIMITS = {"xquad_ar": 0.93, "arcd_ar": 0.78, "piaf_fr": 0.76}
 """MRR@10 to reach after reranking (`design.md` §6)."""
@@ -46,20 +45,13 @@ def quality(orders: Sequence[Sequence[int]], gold: Sequence[int]) -> Quality:
     )
 
 
-def _reranked(paragraphs: Sequence[str], query: str, candidates: Sequence[int]) -> list[int]:
-    scores = rerank(query, [paragraphs[index] for index in candidates])
-    return [index for _, index in sorted(zip(scores, candidates, strict=True), key=lambda pair: -pair[0])]
-
-
 def stages(questions: Pool) -> dict[str, Quality]:
     """Run every question through the pipeline and measure the order after each stage."""
     pipeline = Pipeline(questions.paragraphs)
     dense = [indexes(pipeline.dense.search(asked)) for asked in questions.questions]
     text = [indexes(pipeline.text.search(asked)) for asked in questions.questions]
     fused = [pipeline.fused(asked)[:CANDIDATES] for asked in questions.questions]
-    reranked = [
-        _reranked(questions.paragraphs, asked, order) for asked, order in zip(questions.questions, fused, strict=True)
-    ]
+    reranked = [pipeline.ranked(asked) for asked in questions.questions]
     named = {"dense": dense, "full text": text, "fused": fused, "reranked": reranked}
     return {name: quality(orders, questions.gold) for name, orders in named.items()}
 

@@ -26,7 +26,7 @@ from server.vectors.port import Vector, VectorFilter, VectorStore
 CANDIDATES = 30
 """Hits taken from each store, and most that any tier is shown."""
 RERANKED = 12
-"""Candidates that are reranked; the rest follow as they are. On the development sets 20 or 30 rank no better."""
+"""Candidates that are reranked; the rest follow as they are. All 30 would gain 0.002 of MRR@10 (`make eval`)."""
 CHANCE_COSINE = 0.12
 """Texts without a word in common reach this by chance in the local embedder's space (99th percentile, `evals`)."""
 RESULT_TTL_SECONDS = 15 * 60
