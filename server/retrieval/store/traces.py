@@ -22,7 +22,7 @@ _FORGET = text("DELETE FROM trace WHERE created_at < now() - make_interval(days 
 
 
 class TraceStore:
-    """Stories of searches and quizzes are written here, those of answers with their end (`AnswerStore.close`)."""
+    """Stories of searches and quizzes are written here, those of answers with their end (`AnswerStore.end`)."""
 
     async def story(self, connection: AsyncConnection, request_id: UUID) -> Told | None:
         """Return the story of a request by its own id or by the correlation id of its call."""
