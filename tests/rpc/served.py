@@ -12,6 +12,7 @@ import httpx
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
+from bacmr.server_status import ServerStatus
 from bacmr.v1 import (
     admin_pb2,
     admin_pb2_grpc,
@@ -118,17 +119,25 @@ def services(**servicers: object) -> list[Service]:
     return found
 
 
-async def refusal(call: Any) -> Refused:
-    """Await a call, or read a stream to its end, and return how it was refused; fails when it was not."""
+async def error_of(call: Any) -> grpc.aio.AioRpcError | None:
+    """Await a call, or read a stream to its end; how its server ended it, None when with OK."""
+    status = ServerStatus(call)
     try:
         if hasattr(call, "__aiter__"):
             async for _ in call:
                 pass
         else:
             await call
-    except grpc.aio.AioRpcError as error:
-        return refused(error)
-    raise AssertionError("the call was answered")
+    except grpc.aio.AioRpcError as raised:
+        return await status.error(raised)
+    return None
+
+
+async def refusal(call: Any) -> Refused:
+    """Return how a call was refused; fails when it was not."""
+    error = await error_of(call)
+    assert error is not None, "the call was answered"
+    return refused(error)
 
 
 def refused(error: grpc.RpcError) -> Refused:

@@ -14,6 +14,7 @@ from typing import Any, Self
 import grpc
 from grpc.aio import ClientCallDetails, Metadata
 
+from bacmr.server_status import ServerStatus
 from bacmr.v1 import (
     admin_pb2_grpc,
     auth_pb2,
@@ -196,11 +197,11 @@ class BacmrClient:
 
         for wait in (*WAITS_SECONDS, None):
             call = self.ingestion.UploadDocument(parts())
-            said = _Said(call)
+            status = ServerStatus(call)
             try:
                 return (await call).document
-            except grpc.aio.AioRpcError as failed:
-                error = said.error or failed
+            except grpc.aio.AioRpcError as raised:
+                error = await status.error(raised)
             if wait is None or error.code() not in TRY_AGAIN:
                 break
             await asyncio.sleep(_shortened(wait))
@@ -283,33 +284,3 @@ async def _patiently(continuation: Any, details: ClientCallDetails, request: Any
 
 def _shortened(wait_seconds: float) -> float:
     return wait_seconds * random.uniform(0.5, 1.0)
-
-
-class _Said:
-    """What the server said of a call that sends a stream; `error` is None until it refuses.
-
-    A server that refuses early closes the stream under a write, and grpc.aio puts the failure of that write, its own
-    INTERNAL, in the place of the status that it had received (grpc/grpc#36066). It tells of each status as it comes.
-    """
-
-    def __init__(self, call: grpc.aio.StreamUnaryCall[Any, Any]) -> None:
-        self.error: grpc.aio.AioRpcError | None = None
-        call.add_done_callback(self._hear)
-
-    def _hear(self, call: Any) -> None:
-        try:
-            _error_of(call).send(None)
-        except StopIteration as heard:
-            # Only what comes over the wire has trailers.
-            if heard.value.trailing_metadata():
-                self.error = heard.value
-
-
-async def _error_of(call: grpc.aio.StreamUnaryCall[Any, Any]) -> grpc.aio.AioRpcError:
-    """Return how a call has ended. Of one that has, there is nothing to wait for."""
-    return grpc.aio.AioRpcError(
-        await call.code(),
-        await call.initial_metadata(),
-        await call.trailing_metadata(),
-        await call.details(),
-    )
