@@ -1,6 +1,6 @@
 // Reads a stream that may be opened again, until it is whole.
 import { backoffMs, pause } from "./pause.js";
-import { Code, Refusal } from "./refusal.js";
+import { Refusal } from "./refusal.js";
 
 /** The server says something at least every 15 s; a link that stays silent for longer is dead. */
 const SILENCE_MS = 25_000;
@@ -35,14 +35,14 @@ export async function* followed<T>(
       if (done()) return;
       throw Refusal.linkDown();
     } catch (error) {
-      if (signal.aborted || !comesBack(error)) throw error;
+      if (signal.aborted || !(error instanceof Refusal && error.transient)) throw error;
       if (done()) {
-        if ((error as Refusal).reason === "LINK_DOWN") return;
+        if (error.reason === "LINK_DOWN") return;
         throw error;
       }
       waiting(true);
       attempt += 1;
-      await pause((error as Refusal).retryAfterMs ?? backoffMs(attempt), signal);
+      await pause(error.retryAfterMs ?? backoffMs(attempt), signal);
     } finally {
       clearTimeout(silence);
       signal.removeEventListener("abort", hangUp);
@@ -50,8 +50,4 @@ export async function* followed<T>(
       hangUp();
     }
   }
-}
-
-function comesBack(error: unknown): boolean {
-  return error instanceof Refusal && (error.transient || error.code === Code.CANCELLED);
 }

@@ -15,6 +15,13 @@ export enum Code {
   UNAUTHENTICATED = 16,
 }
 
+const TRANSIENT: ReadonlySet<number> = new Set([
+  Code.CANCELLED,
+  Code.DEADLINE_EXCEEDED,
+  Code.ABORTED,
+  Code.UNAVAILABLE,
+]);
+
 /** The names of the contract's reasons, and `LINK_DOWN` for a call that met no server. */
 export type Reason = Exclude<keyof typeof ErrorReason, "UNSPECIFIED"> | "LINK_DOWN" | "UNKNOWN";
 
@@ -31,9 +38,12 @@ export class Refusal extends Error {
     super(message);
   }
 
-  /** True when the same call may succeed later; its `request_id` keeps it from taking effect twice. */
+  /**
+   * True when the same call may succeed later; its `request_id` keeps it from taking effect twice. A call that nobody
+   * here cancelled ends as CANCELLED when it reaches a server that stops.
+   */
   get transient(): boolean {
-    return this.code === Code.UNAVAILABLE || this.code === Code.DEADLINE_EXCEEDED || this.code === Code.ABORTED;
+    return TRANSIENT.has(this.code);
   }
 
   /** The call met no server, or its answer broke off: whether it took effect is not known. */
