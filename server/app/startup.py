@@ -12,6 +12,7 @@ from server.auth.keyring import KeyringError
 from server.blobs.objects import BadBlobUrl
 from server.database.backup import BackupError
 from server.database.embedded import EmbeddedError
+from server.database.migrate import MissingRight
 from server.edge.policy import EdgeError
 from server.refusal import Refusal, StoreUnavailable
 from server.vectors.lite import StartFailed
@@ -31,7 +32,7 @@ def clearly() -> Iterator[None]:
     """Turn what parts raise while they start into a StartupError."""
     try:
         yield
-    except (EmbeddedError, StartFailed, EdgeError, KeyringError, BackupError) as error:
+    except (EmbeddedError, StartFailed, EdgeError, KeyringError, BackupError, MissingRight) as error:
         raise StartupError(str(error)) from error
     except BadBlobUrl as error:
         raise StartupError(f"BACMR_BLOB_URL: {error}") from error

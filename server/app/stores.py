@@ -155,10 +155,11 @@ async def postgres_addresses(settings: Settings, stack: AsyncExitStack, *, attac
     """Return the running server's address and that of the schema's owner, the schema brought up to date."""
     url = settings.database_url.get_secret_value()
     if url:
+        owner_url = _owner_url(settings)
         # A login without the right to migrate is enough where somebody else has done so.
-        if await asyncio.to_thread(migrate.current, url) != migrate.head():
-            await asyncio.to_thread(migrate.upgrade, _owner_url(settings))
-        return url, _owner_url(settings)
+        if await asyncio.to_thread(migrate.current, owner_url) != migrate.head():
+            await asyncio.to_thread(migrate.upgrade, owner_url)
+        return url, owner_url
     postgres = EmbeddedPostgres(settings.data_dir / "postgres", max_connections=_connections(settings))
     if attached:
         if not await asyncio.to_thread(postgres.attach):

@@ -65,6 +65,8 @@ def _server_findings(facts: diagnosis.Facts) -> list[Finding]:
 def _schema(revision: str) -> Finding:
     if revision == migrate.head():
         return Finding("schema", Verdict.FINE, f"at {revision}, the newest")
+    if not migrate.known(revision or None):
+        return Finding("schema", Verdict.DOUBTFUL, f"at {revision}, newer than this release: update it soon")
     return Finding("schema", Verdict.WRONG, f"at {revision or 'nothing'}, not {migrate.head()}: run `bacmr migrate`")
 
 

@@ -38,6 +38,13 @@ def test_a_new_database_has_no_revision_and_gets_the_newest(blank: str) -> None:
     assert (before, migrate.current(blank)) == (None, migrate.head())
 
 
+def test_the_servers_login_reads_the_revision_though_it_inherits_no_rights(
+    blank: str, postgres: EmbeddedPostgres
+) -> None:
+    migrate.upgrade(blank, app_login=SERVER)
+    assert migrate.current(postgres.connection.url(blank.split("@/")[1].split("?")[0])) == migrate.head()
+
+
 def test_migrating_twice_changes_nothing(blank: str) -> None:
     migrate.upgrade(blank)
     first = tables(blank)

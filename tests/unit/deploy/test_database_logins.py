@@ -1,11 +1,7 @@
 """The logins of a real PostgreSQL, as roles.sql makes them: enough for the server, and no more."""
 
-import os
 import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -14,38 +10,15 @@ from server.database import migrate
 from server.database.embedded import EmbeddedPostgres
 from server.database.pool import Database
 from server.database.scratch import scratch_database
+from tests.cluster import address, cluster_with_roles
 
 pytestmark = pytest.mark.skipif(shutil.which("psql") is None, reason="psql is not installed")
 
 
 @pytest.fixture(scope="module")
-def cluster(root: Path) -> Iterator[EmbeddedPostgres]:
-    """A new cluster that roles.sql was run on."""
-    with tempfile.TemporaryDirectory(prefix="bacmr-test-") as name:
-        folder = Path(name)
-        os.chmod(folder, 0o711)
-        server = EmbeddedPostgres(folder / "postgres", durable=False).start()
-        try:
-            # The embedded server comes with both; a new cluster of your own has neither.
-            with psycopg.connect(server.connection.owner_url("postgres"), autocommit=True) as admin:
-                admin.execute("DROP DATABASE bacmr")
-                admin.execute("DROP ROLE bacmr_server")
-            for login in ("migrator", "server"):
-                (folder / f"postgres_{login}_password").write_text(f"{login}'s")
-            subprocess.run(
-                ["psql", server.connection.owner_url("postgres"), "--file", root / "deploy/postgres/roles.sql"],
-                env={**os.environ, "SECRETS": name},
-                check=True,
-                capture_output=True,
-                timeout=60,
-            )
-            yield server
-        finally:
-            server.stop()
-
-
-def address(cluster: EmbeddedPostgres, login: str) -> str:
-    return f"postgresql://bacmr_{login}:{login}%27s@/bacmr?host={cluster.connection.host}"
+def cluster() -> Iterator[EmbeddedPostgres]:
+    with cluster_with_roles() as server:
+        yield server
 
 
 async def test_the_migrator_makes_the_schema_and_the_server_works_on_it(cluster: EmbeddedPostgres) -> None:
