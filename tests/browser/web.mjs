@@ -50,6 +50,21 @@ async function look() {
   paths.unnamed.push(...unnamed);
 }
 
+/** The part of a small phone's height that shows the answer while it is read, everything enlarged to 200 %. */
+async function legible() {
+  const usual = page.viewportSize();
+  await page.setViewportSize({ width: 160, height: 284 });
+  const part = await page.evaluate(() => {
+    const answer = document.querySelector(".turn:last-child .answer");
+    answer.scrollIntoView({ block: "start" });
+    let shown = 0;
+    for (let y = 0; y < innerHeight; y++) shown += answer.contains(document.elementFromPoint(innerWidth / 2, y));
+    return shown / innerHeight;
+  });
+  await page.setViewportSize(usual);
+  return part;
+}
+
 async function enter({ account, password, signUp }) {
   await page.goto(base);
   if (signUp) {
@@ -155,6 +170,7 @@ const scenarios = {
       seen.turns.push({ ...(await lastTurn()), citation: await openCitation() });
     }
     seen.title = await page.title();
+    seen.legible = await legible();
     await page.click("header > button");
     seen.page = await page.evaluate(() => ({ lang: document.documentElement.lang, dir: document.documentElement.dir }));
     await look();

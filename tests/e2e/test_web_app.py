@@ -133,6 +133,10 @@ async def test_an_operator_uploads_documents_and_sees_them_become_searchable(ope
     assert all(HOSTILE in document for document in operated["documents"])
 
 
+async def test_an_answer_can_be_read_on_a_small_phone_with_everything_enlarged_twice(read):
+    assert read["legible"] > 0.6
+
+
 async def test_a_student_asks_in_french_and_arabic_and_opens_what_was_cited(server, reader, read):
     french, arabic = read["turns"]
     assert "#documents" not in read["parts"]
