@@ -15,6 +15,9 @@ from server.database.programs import PLAIN_ENVIRONMENT, installed
 
 DUMP_SECONDS = 4 * 3_600.0
 OWNER_ONLY = 0o600
+RIGHTS = ("row-level security", "permission denied")
+WHO_MAY = "BACMR_DATABASE_OWNER_URL must name a superuser or a login with BYPASSRLS for this"
+"""pg_dump leaves no row out: it refuses a login that row-level security binds, the schema's owner too."""
 
 
 class BackupError(Exception):
@@ -54,8 +57,9 @@ def _dump(owner_url: str, file: Path) -> None:
             command, check=True, capture_output=True, text=True, timeout=DUMP_SECONDS, env=environment, umask=0o077
         )
     except subprocess.CalledProcessError as error:
-        said = error.stderr.strip().splitlines()[:1] or ["it said nothing"]
-        raise BackupError(f"pg_dump could not copy the database: {said[0].removeprefix('pg_dump: ')}") from None
+        said = (error.stderr.strip().splitlines()[:1] or ["it said nothing"])[0].removeprefix("pg_dump: ")
+        hint = f". {WHO_MAY}" if any(right in said for right in RIGHTS) else ""
+        raise BackupError(f"pg_dump could not copy the database: {said}{hint}") from None
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BackupError(f"pg_dump could not copy the database: {type(error).__name__}") from None
 

@@ -69,7 +69,7 @@ def test_a_copy_restores_every_row_and_right(
 def test_a_login_bound_by_row_level_security_makes_no_copy_and_leaves_no_file(
     addresses: Addresses, tmp_path: Path
 ) -> None:
-    with pytest.raises(BackupError, match="pg_dump could not copy"):
+    with pytest.raises(BackupError, match=r"pg_dump could not copy .* BYPASSRLS"):
         back_up(addresses.url, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
