@@ -16,11 +16,12 @@ ROLES = Path(__file__).parents[1] / "deploy" / "postgres" / "roles.sql"
 
 @contextmanager
 def cluster_with_roles() -> Iterator[EmbeddedPostgres]:
-    """Start a new cluster and run roles.sql on it with psql."""
+    """Start a new cluster, of the version that the whole run has, and run roles.sql on it with psql."""
+    major = int(os.environ.get("BACMR_TEST_POSTGRES", "0")) or None
     with tempfile.TemporaryDirectory(prefix="bacmr-test-") as name:
         folder = Path(name)
         os.chmod(folder, 0o711)
-        server = EmbeddedPostgres(folder / "postgres", durable=False).start()
+        server = EmbeddedPostgres(folder / "postgres", durable=False, major=major).start()
         try:
             # The embedded server comes with both; a new cluster of your own has neither.
             with psycopg.connect(server.connection.owner_url("postgres"), autocommit=True) as admin:

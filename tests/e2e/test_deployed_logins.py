@@ -64,6 +64,18 @@ async def test_servers_serve_and_start_again_with_a_login_that_may_not_migrate(
     finally:
         assert await asyncio.to_thread(again.stop) == 0
     assert run(folder, "reconcile", BACMR_DATABASE_URL=url).returncode == 0
+    move_to_a_new_cluster(folder, BACMR_DATABASE_URL=url, BACMR_DATABASE_OWNER_URL=owner)
+
+
+def move_to_a_new_cluster(folder: Path, **logins: str) -> None:
+    """Export with the owner's login and import with that of another cluster."""
+    exported, data = str(folder / "export"), str(folder / "new")
+    assert run(folder, "export", exported, "--with-files", **logins).returncode == 0
+    with cluster_with_roles() as new:
+        there = {"BACMR_DATABASE_URL": address(new, "server"), "BACMR_DATABASE_OWNER_URL": address(new, "migrator")}
+        assert run(folder, "migrate", BACMR_DATA_DIR=data, **there).returncode == 0
+        imported = run(folder, "import", exported, BACMR_DATA_DIR=data, **there)
+        assert imported.returncode == 0, imported.stderr + imported.stdout
 
 
 def test_a_login_that_may_not_migrate_is_told_who_may(cluster: EmbeddedPostgres, folder: Path) -> None:
