@@ -16,6 +16,7 @@ ARABIC_SHARE: Final = 12
 STRONG_LIKELIHOOD: Final = 0.08
 WEAK_LIKELIHOOD: Final = 0.25
 """What the classifier must give Hassaniya for one word that is seldom, or sometimes, standard Arabic to decide."""
+SHORTEST_WITH_ARTICLE: Final = 3
 
 ORDINAL: Final = re.compile(r"\d+(?:e|er|ere|ère|eme|ème|nd|nde|rd|st|th|am|pm|d|g|h|m|s|x|a|b|c)s?$")
 _FORMULA: Final = re.compile(
@@ -78,6 +79,16 @@ def asks_in_latin(word: str) -> bool:
 def asks_in_standard(normalised: str) -> bool:
     """Say whether a text in Arabic script begins with a question word that Hassaniya has another one for."""
     return _STANDARD_OPENING.match(normalised) is not None
+
+
+def standard_spellings(word: str) -> tuple[str, ...]:
+    """Return the standard spellings of a canonical word whose article is written as it is said, without its alef.
+
+    "لكتاب" is "الكتاب"; before a hamza both are swallowed: "لصوات" is "الأصوات". No spelling for any other word.
+    """
+    if not word.startswith("ل") or word.startswith("لل") or len(word) < SHORTEST_WITH_ARTICLE:
+        return ()
+    return (f"ا{word}",) if word[1] == "ا" else (f"ا{word}", f"الا{word[1:]}")
 
 
 def _digit_is_letter(word: str) -> bool:

@@ -12,7 +12,7 @@ from importlib.resources import files
 from typing import Final
 
 from server.text.analysis import terms
-from server.text.dialect import asks_in_latin
+from server.text.dialect import asks_in_latin, standard_spellings
 from server.text.fold import canonical, folded
 from server.text.language import Language
 from server.text.stemming import stem
@@ -153,6 +153,12 @@ def _arabic_stems_by_skeleton() -> dict[str, str]:
 
 
 @cache
+def _arabic_words() -> frozenset[str]:
+    """Return the Arabic words of the glossary as they stand: a stem would fit too many words that only look alike."""
+    return frozenset(canonical(" ".join(spelling for entry in entries() for spelling in entry.arabic)).split())
+
+
+@cache
 def _french_stems() -> frozenset[str]:
     """Return the stems of the French words of the glossary that are too long to be another word by chance."""
     return frozenset(
@@ -186,9 +192,11 @@ def _words(text: str, source: Language) -> list[_Word]:
 
 
 def _root(word: str, source: Language) -> str:
-    """Return the stem that terms are matched by; Hassaniya in Latin letters is read as the Arabic it sounds like."""
-    if source is not Language.HASSANIYA or not word.isascii():
+    """Return the stem that terms are matched by; Hassaniya is read as the standard Arabic that it sounds like."""
+    if source is not Language.HASSANIYA:
         return stem(word)
+    if not word.isascii():
+        return stem(next((each for each in standard_spellings(word) if each[2:] in _arabic_words()), word))
     arabic = _arabic_stems_of_latin_words().get(word) or _arabic_stems_by_skeleton().get(latin_skeleton(word))
     bare = stem(without_article(word))
     return arabic or (bare if bare in _french_stems() else stem(word))
@@ -279,6 +287,8 @@ def render(text: str, source: Language, target: Language) -> Rendering | None:
             searching.append(said)
             if target is Language.ARABIC and _is_spoken(words[0]):
                 guesses += filter(None, spellings(words[0].canonical))
+            elif spelled and words[0].content:
+                guesses += standard_spellings(words[0].canonical)
     return (
         Rendering(" ".join(reading), " ".join((*searching, *guesses[:MOST_GUESSES])), tuple(pairs))
         if pairs or guesses

@@ -3,7 +3,7 @@
 import pytest
 
 from server.text.detection import detect
-from server.text.dialect import writes_hassaniya
+from server.text.dialect import standard_spellings, writes_hassaniya
 from server.text.language import Language
 
 
@@ -64,3 +64,18 @@ def test_a_few_dialect_words_on_a_long_page_do_not_make_it_hassaniya():
 
 def test_an_unknown_writers_hassaniya_is_told_from_french():
     assert detect("4e 29be chiy ge6 geltou").language is Language.HASSANIYA
+
+
+@pytest.mark.parametrize(
+    ("word", "spellings"),
+    [
+        ("لكتاب", ("الكتاب", "الاكتاب")),
+        ("لصوات", ("الصوات", "الاصوات")),
+        ("لاخرى", ("الاخرى",)),
+        ("للكتاب", ()),
+        ("كتاب", ()),
+        ("لا", ()),
+    ],
+)
+def test_an_article_that_lost_its_alef_is_written_out(word, spellings):
+    assert standard_spellings(word) == spellings

@@ -23,6 +23,10 @@ F, A, M = Language.FRENCH, Language.ARABIC, Language.HASSANIYA
         ("شنهو القانون الثاني لنيوتن؟", M, F, Pair("القانون الثاني لنيوتن", "deuxième loi de newton")),
         ("chenhi etta9a el7arakiya?", M, A, Pair("etta9a el7arakiya", "طاقة حركية")),
         ("3lach elma yeghli?", M, F, Pair("elma", "eau")),
+        ("علاش لوراق خضر؟", M, F, Pair("لوراق", "feuille")),
+        ("شنهو لكسجين؟", M, A, Pair("لكسجين", "أكسجين")),
+        ("كيفاش نحسبو لحجم؟", M, F, Pair("لحجم", "volume")),
+        ("ما هي خصائص الأحماض؟", A, F, Pair("الأحماض", "acide")),
         ("What is kinetic energy?", Language.OTHER, F, Pair("kinetic energy", "énergie cinétique")),
         ("What is Newton's third law?", Language.OTHER, A, Pair("Newton's third law", "قانون نيوتن الثالث")),
         ("How fast is the speed of light?", Language.OTHER, A, Pair("speed of light", "سرعة الضوء")),
@@ -30,6 +34,12 @@ F, A, M = Language.FRENCH, Language.ARABIC, Language.HASSANIYA
 )
 def test_a_term_is_carried_into_the_other_language(text, source, target, pair):
     assert pair in render(text, source, target).pairs
+
+
+def test_a_word_that_only_looks_like_a_term_is_searched_with_its_article_and_not_told_as_the_term():
+    carried = render("وين تعيش لسماك ف لبحر؟", M, A)
+    assert carried.pairs == (Pair("لبحر", "بحر"),)
+    assert {"لسماك", "السماك", "الاسماك"} <= set(carried.search.split())
 
 
 def test_numbers_and_names_stay_in_the_rendering():
