@@ -11,6 +11,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Final
 
+from server.text import analysis
 from server.text.analysis import terms
 from server.text.dialect import asks_in_latin, standard_spellings
 from server.text.fold import canonical, folded
@@ -31,6 +32,10 @@ _ENGLISH_SMALL: Final = frozenset(
 
 LEAST_SPOKEN_LETTERS: Final = 4
 """Of a word in Latin letters that is spelled in Arabic ones."""
+
+INSTRUCTIONS: Final = "examen"
+EVERYDAY: Final = "courant"
+"""Subjects of words that a question may have whatever it is about."""
 
 QUESTION_WORDS: Final = "question"
 """The subject of words that only make a question; they are translated for reading, not for searching."""
@@ -143,9 +148,9 @@ def _arabic_stems_of_latin_words() -> dict[str, str]:
 
 @cache
 def _arabic_stems_by_skeleton() -> dict[str, str]:
-    """Return the stem of every Arabic word of the glossary by its consonants."""
+    """Return the stem of every Arabic word of a school subject by its consonants; everyday words would fit too much."""
     table: dict[str, str] = {}
-    for entry in entries():
+    for entry in (entry for entry in entries() if entry.subject != EVERYDAY):
         for word in canonical(" ".join(entry.arabic)).split():
             if len(skeleton := arabic_skeleton(word)) >= SHORTEST_SKELETON:
                 table.setdefault(skeleton, stem(word))
@@ -174,7 +179,7 @@ def _known_spellings(entry: Entry, language: Language) -> tuple[str, ...]:
     if language is Language.FRENCH:
         return entry.french
     if language is Language.HASSANIYA:
-        return entry.hassaniya + entry.arabic + entry.french
+        return entry.arabic + entry.hassaniya + entry.french
     return entry.arabic if language is Language.ARABIC else entry.english or entry.french
 
 
@@ -197,7 +202,9 @@ def _root(word: str, source: Language) -> str:
         return stem(word)
     if not word.isascii():
         return stem(next((each for each in standard_spellings(word) if each[2:] in _arabic_words()), word))
-    arabic = _arabic_stems_of_latin_words().get(word) or _arabic_stems_by_skeleton().get(latin_skeleton(word))
+    arabic = _arabic_stems_of_latin_words().get(word)
+    if arabic is None and not asks_in_latin(word):
+        arabic = _arabic_stems_by_skeleton().get(latin_skeleton(word))
     bare = stem(without_article(word))
     return arabic or (bare if bare in _french_stems() else stem(word))
 
@@ -224,6 +231,34 @@ def _match_terms(words: Sequence[_Word], table: dict[_Key, list[Entry]]) -> tupl
     return best
 
 
+def _as_written(found: list[Entry], words: Sequence[_Word], source: Language) -> list[Entry]:
+    """Keep the entries that are spelled as the question has it, if there are any: "منطقة" is no logic, "منطق".
+
+    The likeliest comes first: what is usually spelled so, then words of instructions, then of school subjects.
+    """
+    if len(found) == 1:
+        return found
+    written = tuple(word.canonical.removeprefix("ال") for word in words)
+    exact = [entry for entry in found if written in _forms(entry, source)] or found
+    return sorted(
+        exact,
+        key=lambda entry: (
+            _forms(entry, source)[:1] != (written,),
+            entry.subject != INSTRUCTIONS,
+            entry.subject == EVERYDAY,
+        ),
+    )
+
+
+@cache
+def _forms(entry: Entry, language: Language) -> tuple[_Key, ...]:
+    """Return the spellings of an entry as canonical words without the Arabic article, the usual one first."""
+    return tuple(
+        tuple(word.removeprefix("ال") for word in analysis.words(spelling))
+        for spelling in _known_spellings(entry, language)
+    )
+
+
 def _matches(words: Sequence[_Word], source: Language) -> Iterator[tuple[list[_Word], list[Entry]]]:
     """Yield the words of the question in groups, each with the entries it means (none for unknown words)."""
     table, phrases = _terms_of(source), _question_phrases(source)
@@ -232,7 +267,7 @@ def _matches(words: Sequence[_Word], source: Language) -> Iterator[tuple[list[_W
         asked = _match_question(words[at:], phrases)
         term = _match_terms(words[at:], table)
         if term and (not asked or term[1] >= asked[1]):
-            found, length = term
+            found, length = _as_written(term[0], words[at : at + term[1]], source), term[1]
         elif asked:
             found, length = [asked[0]], asked[1]
         else:

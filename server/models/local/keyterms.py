@@ -9,15 +9,12 @@ from typing import Final
 from server.models.local.frequency import weight
 from server.text.analysis import terms
 from server.text.fold import canonical
-from server.text.glossary import Entry, known_terms
+from server.text.glossary import EVERYDAY, INSTRUCTIONS, Entry, known_terms
 from server.text.language import Language
 from server.text.stopwords import STOP_WORDS
 
 SHORTEST_NOUN: Final = 4
 LONGEST_KEY_WORDS: Final = 4
-
-UNASKED_SUBJECTS: Final = ("examen",)
-"""Words of instructions and of school itself teach nothing when asked for."""
 
 _NUMBER: Final = re.compile(r"(?<![\w.,/^-])\d+(?:[.,\u066b]\d+|[ \u00a0\u202f]\d{3})*(?:\s?%)?(?![\w^/]|[.,]\d)")
 _NAME: Final = re.compile(r"(?<=[a-zà-ÿ,;:)»] )(?:[A-ZÀ-Þ][\w’'-]+)(?: (?:d[eu] |des |la )?[A-ZÀ-Þ][\w’'-]+)*")
@@ -83,7 +80,8 @@ def _candidates(sentence: str, language: Language) -> Iterator[Key]:
         if len(match[0].split()) <= LONGEST_KEY_WORDS:
             yield _key(match[0], match.start(), KeyKind.NAME)
     for start, end, entry in known_terms(sentence, language):
-        if entry.subject not in UNASKED_SUBJECTS and _is_spelling(sentence[start:end], entry, language):
+        # Words of instructions and of every day teach nothing when asked for.
+        if entry.subject not in {INSTRUCTIONS, EVERYDAY} and _is_spelling(sentence[start:end], entry, language):
             yield _key(_with_marks(sentence, start, end), start, KeyKind.TERM, entry.subject)
     for match in (_ARABIC_NOUN if language is not Language.FRENCH else _FRENCH_NOUN).finditer(sentence):
         if len(match[0]) >= SHORTEST_NOUN and canonical(match[0]) not in STOP_WORDS | _BEFORE_NOUNS:
