@@ -9,15 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evals.corpora import OWN_DATA, lines, pool
-from evals.ranking import Pipeline
+from evals.ranking import FullText, Pipeline
 from evals.report import Row
 from evals.retrieval import quality
+from server.retrieval.query import TARGETS
 from server.text.analysis import words
 from server.text.glossary import render
 from server.text.language import Language
 from server.text.stemming import stem
 from server.text.stopwords import STOP_WORDS
 from server.text.transliteration import arabic_skeleton, latin_skeleton, spellings
+from server.vectors.port import Hit
 
 FRENCH, ARABIC, HASSANIYA = Language.FRENCH, Language.ARABIC, Language.HASSANIYA
 DIALECT_SHARE = 0.9
@@ -25,6 +27,9 @@ DIALECT_SHARE = 0.9
 
 LEAST_BRIDGED = 0.5
 """MRR@10 that the glossary alone is to reach from English to Arabic, where a search by words finds 0.11."""
+
+EVERY = 3
+"""One question in so many is asked of the library in both languages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +56,8 @@ def _orders(
     orders: list[list[int]] = []
     for asked in questions:
         rendering = render(asked, source, target) if bridge else None
-        query = f"{asked} {rendering.search}" if rendering else asked
-        orders.append(pipeline.ranked(query))
+        others = [pipeline.text.search(rendering.search)] if rendering else []
+        orders.append(pipeline.ranked(asked, others))
     return orders
 
 
@@ -64,6 +69,35 @@ def _xquad(data: Path) -> list[Row]:
         rows += quality(orders, english.gold).rows(
             f"English questions, Arabic texts (XQuAD), {label}", LEAST_BRIDGED if bridge else None
         )
+    return rows
+
+
+def _mixed(data: Path) -> list[Row]:
+    """Search a library in both languages: a question is to find its own language's page, or else the other's."""
+    french, arabic = pool(data, "piaf_fr"), pool(data, "arcd_ar")
+    translated, english = pool(data, "xquad_ar"), pool(data, "xquad_en")
+    in_french, in_arabic = french.paragraphs, arabic.paragraphs + translated.paragraphs
+    library = Pipeline(in_french + in_arabic)
+    parts = {FRENCH: (FullText(in_french), 0), ARABIC: (FullText(in_arabic), len(in_french))}
+
+    def asked(question: str, source: Language) -> list[int]:
+        others = []
+        for target in (language for language in TARGETS[source] if language is not source):
+            if rendering := render(question, source, target):
+                text, start = parts[target]
+                hits = text.search(rendering.search)
+                others.append([Hit(str(int(hit.chunk_id) + start), hit.score) for hit in hits])
+        return library.ranked(question, others)
+
+    rows: list[Row] = []
+    for name, questions, source, start, limit in (
+        ("French questions (PIAF)", french, FRENCH, 0, 0.78),
+        ("Arabic questions (ARCD)", arabic, ARABIC, len(in_french), 0.79),
+        ("English questions (XQuAD)", english, Language.OTHER, len(in_french) + len(arabic.paragraphs), 0.38),
+    ):
+        orders = [asked(question, source) for question in questions.questions[::EVERY]]
+        gold = [start + right for right in questions.gold[::EVERY]]
+        rows += quality(orders, gold).rows(f"library in both languages, {name}", limit)[:1]
     return rows
 
 
@@ -87,7 +121,7 @@ def report(data: Path) -> list[Row]:
     gold = list(range(len(facts)))
     arabic = Pipeline([lesson.arabic_passage for lesson in facts] + pool(data, "arcd_ar").paragraphs)
     french = Pipeline([lesson.french_passage for lesson in facts] + pool(data, "piaf_fr").paragraphs)
-    rows = [*_xquad(data), _spelled(data)]
+    rows = [*_xquad(data), *_mixed(data), _spelled(data)]
     for name, texts, target, asked in (("Arabic", arabic, ARABIC, "arabic"), ("French", french, FRENCH, "french")):
         same = quality(_orders(texts, [getattr(fact, asked) for fact in facts], target, target, bridge=False), gold)
         rows += same.rows(f"school, {name} texts, {name} questions")

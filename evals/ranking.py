@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from evals.corpora import Pool
 from server.models.local.embedder import embed
 from server.models.local.reranker import rerank
-from server.retrieval.ranking import fuse, reorder, shortlist
+from server.retrieval.ranking import fuse, merge, pairs, reorder, shortlist
 from server.retrieval.search import RERANKED
 from server.text.analysis import terms
 from server.vectors.port import Hit
@@ -88,10 +88,14 @@ class Pipeline:
         """Return the fused candidates, best first."""
         return [int(chunk_id) for chunk_id, _ in fuse(self.dense.search(query), self.text.search(query))]
 
-    def ranked(self, query: str) -> list[int]:
-        """Return the candidates in the server's final order: those at the head of its shortlist are reranked."""
+    def ranked(self, query: str, others: Sequence[Sequence[Hit]] = ()) -> list[int]:
+        """Return the candidates in the server's final order: those at the head of its shortlist are reranked.
+
+        `others` are found with the same query in other languages.
+        """
         near = self.dense.search(query)
-        found = shortlist(fuse(near, self.text.search(query)), near, RERANKED)[:CANDIDATES]
+        own = shortlist(fuse(near, self.text.search(query)), near, RERANKED)
+        found = merge([own, *map(pairs, others)], CANDIDATES)
         head = [chunk_id for chunk_id, _ in found[:RERANKED]]
         scores = rerank(query, [self.paragraphs[int(chunk_id)] for chunk_id in head])
         return [int(chunk_id) for chunk_id, _ in reorder(found, dict(zip(head, scores, strict=True)))]

@@ -41,11 +41,6 @@ class Query:
     translation: str
     degraded: tuple[Degraded, ...]
 
-    @property
-    def widened(self) -> str:
-        """Return all words that a fitting passage may hold, in any of the languages."""
-        return " ".join((self.text, *(words for _, words in self.others)))
-
 
 @lru_cache(DETECTION_CACHE_SIZE)
 def detect(text: str) -> Detection:

@@ -203,7 +203,7 @@ class RetrievalService:
             if {each.step for each in degraded} >= {Step.DENSE, Step.FULL_TEXT}:
                 raise StoreUnavailable(store="milvus, postgresql")
             raise NoPassages
-        ranked, failure = await self.reranked(understood.widened if any(elsewhere) else query, found)
+        ranked, failure = await self.reranked(query, found)
         if failure:
             degraded[failure] = None
         trace = SearchTrace(

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Final
 
-from server.models.local.candidates import bridge
+from server.models.local.bridge import bridge
 from server.models.local.judging import Statement
 from server.models.local.phrases import Phrases, phrases
 from server.models.local.selection import choose

@@ -6,28 +6,23 @@ ones being those that hold the known answer.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from server.models.local.bridge import carried, language_of
 from server.models.local.evidence import (
-    CACHED_PASSAGES,
     FEATURES,
     Passage,
     Question,
     evidence,
     passage,
-    question,
     sentence,
 )
 from server.models.local.reranker import WEIGHTS
 from server.models.port import Source
-from server.text.analysis import terms
-from server.text.detection import detect
-from server.text.glossary import Rendering, render
 from server.text.language import Language
 from server.text.sentences import is_complete, sentences
 
@@ -51,7 +46,6 @@ STANDING_SOFTNESS: Final = 3.0
 """By how much the reranker's sum must fall for a source to stand at 1/e of the best one."""
 
 SHORTEST_SENTENCE_TERMS: Final = 3
-LANGUAGE_SAMPLE_CHARACTERS: Final = 400
 
 _OWN: Final = [FEATURES.index(name) for name in SENTENCE_WEIGHTS if name not in CONTEXT_FEATURES]
 _COVERAGE: Final = FEATURES.index("coverage")
@@ -84,62 +78,19 @@ class Candidates:
         return np.asarray(self.rows @ _VECTOR / _VECTOR.sum())
 
 
-@lru_cache(CACHED_PASSAGES)
-def language_of(text: str) -> Language:
-    """Return the language of a question or passage, told from its beginning."""
-    return detect(text[:LANGUAGE_SAMPLE_CHARACTERS]).language
-
-
-def bridge(asked: str, language: Language) -> Rendering | None:
-    """Return the question carried into the language of a source by the glossary, if that is another language."""
-    return render(asked, language_of(asked), language)
-
-
 def candidates(asked: str, sources: Sequence[Source], earlier: str = "") -> Iterator[Candidates]:
     """Yield the sentences of the sources by language: each language is compared with the question carried into it."""
     by_language: dict[Language, list[Source]] = {}
     for source in sources:
         by_language.setdefault(language_of(source.text), []).append(source)
     passages = {language: [passage(source.text) for source in group] for language, group in by_language.items()}
-    questions = {language: _carried(asked, earlier, language, held) for language, held in passages.items()}
+    questions = {language: carried(asked, earlier, language, held) for language, held in passages.items()}
     scores = {language: evidence(questions[language], passages[language]) @ _PASSAGE_VECTOR for language in by_language}
     best = max((each.max() for each in scores.values()), default=0.0)
     for language, group in by_language.items():
         standing = np.exp((scores[language] - best) / STANDING_SOFTNESS)
         if found := _candidates(questions[language], language, group, passages[language], standing):
             yield found
-
-
-def _carried(asked: str, earlier: str, language: Language, passages: Sequence[Passage]) -> Question:
-    """Analyse a question in the words of a language: what the glossary knows is replaced by its spellings there.
-
-    Those are one word of the question to be covered, not several; other ones than the usual count where a passage
-    holds them.
-    """
-    source = language_of(f"{earlier} {asked}".strip())
-    known = [render(text, source, language) for text in (asked, earlier)]
-    if not any(known):
-        return question(asked, earlier)
-    rest = [_without(text, carried) for text, carried in zip((asked, earlier), known, strict=True)]
-    usual = [
-        " ".join((text, *(pair.means for pair in (carried.pairs if carried else ()))))
-        for text, carried in zip(rest, known, strict=True)
-    ]
-    spelled = [
-        " ".join((text, *_held(carried.search, passages))) if carried else text
-        for text, carried in zip(usual, known, strict=True)
-    ]
-    return replace(question(*map(str.strip, spelled)), total=question(*map(str.strip, usual)).total)
-
-
-def _held(spellings: str, passages: Sequence[Passage]) -> list[str]:
-    return [word for word in spellings.split() if any(stem in each for stem in terms(word) for each in passages)]
-
-
-def _without(text: str, carried: Rendering | None) -> str:
-    for pair in carried.pairs if carried else ():
-        text = text.replace(pair.said, " ")
-    return text
 
 
 def _candidates(

@@ -9,7 +9,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from server.models.local.candidates import Candidates, Piece, language_of
+from server.models.local.bridge import language_of
+from server.models.local.candidates import Candidates, Piece
 from server.models.local.evidence import LEAST_KINSHIP, NEAR_TERMS, Question, kinship, root, same_word, sentence
 from server.text.analysis import terms
 from server.text.fold import canonical

@@ -11,7 +11,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Final
 
-from server.models.local.candidates import language_of
+from server.models.local.bridge import language_of
 from server.models.local.evidence import asking_word, passage, question, same_word
 from server.models.port import Source
 from server.text.analysis import terms, words
