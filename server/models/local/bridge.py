@@ -1,5 +1,6 @@
 """A question in the language of what it is compared with: the glossary's words in the place of its own."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -12,12 +13,21 @@ from server.text.glossary import Rendering, render
 from server.text.language import Language
 
 LANGUAGE_SAMPLE_CHARACTERS: Final = 400
+SCRIPT_SAMPLE_CHARACTERS: Final = 120
+_ARABIC: Final = re.compile("[\u0621-\u064a]{2,}")
+_LATIN: Final = re.compile("[A-Za-z\u00c0-\u017f]{2,}")
 
 
 @lru_cache(CACHED_PASSAGES)
 def language_of(text: str) -> Language:
     """Return the language of a question or passage, told from its beginning."""
     return detect(text[:LANGUAGE_SAMPLE_CHARACTERS]).language
+
+
+def written_in(text: str) -> Language:
+    """Return French or Arabic by the letters of a passage's beginning: enough for ranking, at no detector's cost."""
+    sample = text[:SCRIPT_SAMPLE_CHARACTERS]
+    return Language.ARABIC if len(_ARABIC.findall(sample)) > len(_LATIN.findall(sample)) else Language.FRENCH
 
 
 def bridge(asked: str, language: Language) -> Rendering | None:

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from server.models.local.bridge import carried, language_of
+from server.models.local.bridge import carried, language_of, written_in
 from server.models.local.evidence import FEATURES, evidence, passage
 from server.text.language import Language
 
@@ -45,7 +45,7 @@ def rerank(query: str, texts: Sequence[str]) -> list[float]:
     asked = language_of(query)
     groups: dict[Language, list[int]] = {}
     for place, text in enumerate(texts):
-        groups.setdefault(language_of(text), []).append(place)
+        groups.setdefault(written_in(text), []).append(place)
     scores = [0.0] * len(texts)
     for language, places in groups.items():
         passages = [passage(texts[place]) for place in places]

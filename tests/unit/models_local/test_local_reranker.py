@@ -39,6 +39,23 @@ def test_the_better_passage_goes_first(query, texts):
     assert best(query, texts[::-1]) == texts[0]
 
 
+def test_a_passage_in_another_language_is_found_by_the_question_carried_into_it():
+    texts = ["تتساقط الأوراق في الخريف.", "الطاقة الحركية لجسم كتلته m هي نصف كتلته في مربع سرعته."]
+    assert best("Quelle est l'énergie cinétique d'un corps ?", texts) == texts[1]
+    assert best("What is kinetic energy?", texts) == texts[1]
+
+
+def test_of_two_passages_that_fit_as_well_that_in_the_language_of_the_question_goes_first():
+    french, arabic = "L'énergie cinétique d'un corps.", "الطاقة الحركية لجسم."
+    assert best("énergie cinétique d'un corps", [arabic, french]) == french
+    assert best("الطاقة الحركية لجسم", [arabic, french]) == arabic
+
+
+def test_a_passage_that_fits_goes_before_one_that_is_only_in_the_language_of_the_question():
+    french, arabic = "Le corps humain et ses organes.", "الطاقة الحركية لجسم كتلته m وسرعته v."
+    assert best("énergie cinétique d'un corps", [french, arabic]) == arabic
+
+
 def test_parts_of_words_count_where_words_do_not_match():
     assert best("photosynthétique", ["La photosynthèse des plantes.", "La géologie des roches."]).startswith("La photo")
 
