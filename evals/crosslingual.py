@@ -26,7 +26,7 @@ DIALECT_SHARE = 0.9
 """Recall of Hassaniya questions to reach, as a share of the same questions asked in the language of the texts."""
 
 LEAST_BRIDGED = 0.5
-"""MRR@10 that the glossary alone is to reach from English to Arabic, where a search by the words as asked finds 0.16."""
+"""MRR@10 that the glossary alone is to reach from English to Arabic, where the words as asked find 0.16."""
 
 EVERY = 3
 """One question in so many is asked of the library in both languages."""

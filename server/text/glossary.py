@@ -201,7 +201,9 @@ def _root(word: str, source: Language) -> str:
     if source is not Language.HASSANIYA:
         return stem(word)
     if not word.isascii():
-        return stem(next((each for each in standard_spellings(word) if each.removeprefix("ال") in _arabic_words()), word))
+        return stem(
+            next((each for each in standard_spellings(word) if each.removeprefix("ال") in _arabic_words()), word)
+        )
     arabic = _arabic_stems_of_latin_words().get(word)
     if arabic is None and not asks_in_latin(word):
         arabic = _arabic_stems_by_skeleton().get(latin_skeleton(word))
